@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Find and claim: where a mapping could go, and the mapping that takes it there.
+ *
+ * The rule of this file: never map over, and never unmap, what is not certainly ours. A window is
+ * found by a reservation that is released again, not held, since a mapping that fails over a held
+ * one may or may not have removed it (mm/vma.c, vms_abort_munmap_vmas), and then nobody can tell
+ * whose memory lies there.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "leaves.h"
+#include "place.h"
+#include "plan.h"
+#include "sys.h"
+
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 0x03
+#endif
+
+/* How often a window is lost to another thread before a smaller leaf size is tried. */
+#define CLAIM_ATTEMPTS 16
+
+#ifdef ALIGNMAP_ARCHIVE
+mmap_function *alignmap_next_mmap = mmap64;
+#else
+mmap_function *alignmap_next_mmap;
+#endif
+
+/*
+ * NULL until this object is relocated: another library's IFUNC resolver may have us map before
+ * that, when there is no way to errno yet.
+ */
+static int *(*const volatile errno_address)(void) = __errno_location;
+
+void *alignmap_make_call(const struct mapping_call *call, void *address, int flags)
+{
+	long result;
+
+	if (call->next)
+		return call->next(address, call->length, call->prot, flags, call->fd, call->offset);
+	result = sys_mmap(address, call->length, call->prot, flags, call->fd, call->offset);
+	if (!sys_failed(result))
+		return (void *)result;
+	if (errno_address)
+		*errno_address() = (int)-result;
+	return MAP_FAILED;
+}
+
+static void *as_it_stands(const struct mapping_call *call)
+{
+	return alignmap_make_call(call, call->address, call->flags);
+}
+
+/*
+ * An address that is congruent and was free a moment ago, or 0. It is the highest such in a
+ * reservation that is just large enough, but for a PMD above it: ext4, xfs, btrfs and fuse take a
+ * hint only with that much room (mm/huge_memory.c, __thp_get_unmapped_area), and hugetlbfs rounds
+ * a length up to its page.
+ */
+static uintptr_t find_window(const struct mapping_call *call, size_t alignment)
+{
+	const size_t page = alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
+	const size_t phase = offset_behind(call) & (alignment - 1);
+	/* alignmap_place() has seen that it can be rounded up. */
+	const size_t length = (call->length + page - 1) & ~(page - 1);
+	uintptr_t highest;
+	size_t reserve;
+	long start;
+
+	if (__builtin_add_overflow(length, alignment - page, &reserve) ||
+	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve))
+		return 0;
+	start = sys_mmap(call->address, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (sys_failed(start))
+		return 0;
+	if (sys_failed(sys_munmap((uintptr_t)start, reserve)))
+		return 0;
+	highest = (uintptr_t)start + alignment - page;
+	return highest - ((highest - phase) & (alignment - 1));
+}
+
+/*
+ * The API's claim: there or nowhere. MAP_FAILED with errno EEXIST: lost to other threads, and no
+ * window is to be had. A kernel that knows no MAP_FIXED_NOREPLACE (before 4.17) takes it for a
+ * hint, and its answer is as good as any.
+ */
+static void *claim_fixed(const struct mapping_call *call, size_t alignment, uintptr_t *window)
+{
+	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+		void *mapping;
+
+		*window = find_window(call, alignment);
+		if (!*window)
+			return MAP_FAILED;
+		mapping = alignmap_make_call(call, (void *)*window,
+					     call->flags | MAP_FIXED_NOREPLACE);
+		if (mapping != MAP_FAILED)
+			return mapping;
+		/* MAP_SHARED_VALIDATE refuses MAP_FIXED_NOREPLACE, before any driver is asked. */
+		if (errno == EOPNOTSUPP && (call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
+			return alignmap_make_call(call, (void *)*window, call->flags);
+		if (errno != EEXIST)
+			return MAP_FAILED;
+	}
+	*window = 0;
+	return MAP_FAILED;
+}
+
+/* The preload's claim: the program's own call, at a suggested address. */
+static void *claim_hint(const struct mapping_call *call, size_t alignment, uintptr_t *window)
+{
+	*window = find_window(call, alignment);
+	return *window ? alignmap_make_call(call, (void *)*window, call->flags) : MAP_FAILED;
+}
+
+/*
+ * A Linux that applies the THP policy to BARs maps them by base pages under "madvise", whatever the
+ * address. Regular files are left out: there the policy is the user's wish. A failure is no loss.
+ */
+static void advise_huge(const struct mapping_call *call, void *mapping)
+{
+	struct stat status;
+
+	if (alignmap_host.thp != THP_MADVISE || !alignmap_host.thp_rules_bars)
+		return;
+	if (call->flags & MAP_ANONYMOUS || (call->flags & MAP_TYPE) == MAP_PRIVATE)
+		return;
+	if (fstat(call->fd, &status) == 0 && !S_ISREG(status.st_mode))
+		madvise(mapping, call->length, MADV_HUGEPAGE);
+}
+
+void *alignmap_place(const struct mapping_call *call, const struct alignmap_leaves *leaves,
+		     enum claim claim, bool advise, struct placement *placement)
+{
+	const uint64_t offset = offset_behind(call);
+	struct alignmap_plan plan;
+	void *mapping = MAP_FAILED;
+	int saved;
+
+	*placement = (struct placement){ .outcome = NOT_TRIED };
+	/* Nothing is known before the constructor has run, errno's address included. */
+	if (!leaves->count)
+		return as_it_stands(call);
+	saved = errno;
+	if (alignmap_plan(leaves, call->length, offset, &plan))
+		plan.alignment = 0;
+	placement->deserved = plan.alignment;
+
+	for (unsigned int i = 0; i + 1 < leaves->count; i++) {
+		const size_t alignment = leaves->size[i];
+		uintptr_t window;
+
+		if (alignment > plan.alignment)
+			continue;
+		if (claim == CLAIM_FIXED)
+			mapping = claim_fixed(call, alignment, &window);
+		else
+			mapping = claim_hint(call, alignment, &window);
+		placement->alignment = alignment;
+		if (mapping != MAP_FAILED) {
+			if (((uintptr_t)mapping - offset) & (alignment - 1)) {
+				placement->outcome = ELSEWHERE;
+				break;
+			}
+			placement->outcome = PLACED;
+			if (advise)
+				advise_huge(call, mapping);
+			break;
+		}
+		placement->outcome = window ? REFUSED : NO_WINDOW;
+		if (window)
+			break;
+	}
+	/* That a window could not be had is not the program's concern; its own call decides. */
+	errno = saved;
+	return mapping != MAP_FAILED ? mapping : as_it_stands(call);
+}
+
+void *alignmap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	const struct mapping_call call = {
+		addr, length, prot, flags, fd, offset, alignmap_next_mmap
+	};
+	struct placement placement;
+
+	if (addr || !flags_are_placeable(flags))
+		return as_it_stands(&call);
+	return alignmap_place(
+		&call, flags & MAP_ANONYMOUS ? &alignmap_host.anonymous : &alignmap_host.leaves,
+		CLAIM_FIXED, true, &placement);
+}

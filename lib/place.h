@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+#ifndef PLACE_H
+#define PLACE_H
+
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#include "alignmap.h"
+
+/* An mmap64 of the C library or of another interposer. */
+typedef void *mmap_function(void *, size_t, int, int, int, off64_t);
+
+/*
+ * The next mmap in line after this library; NULL stands for the system call itself. In the archive
+ * that is the program's own, in the shared object what preload/ looked up.
+ */
+extern mmap_function *alignmap_next_mmap;
+
+/* A call of mmap as the program made it. */
+struct mapping_call {
+	void *address;
+	size_t length;
+	int prot;
+	int flags;
+	int fd;
+	off64_t offset;
+	mmap_function *next; /* through which it is made */
+};
+
+/* How a window is taken (DESIGN: the API insists, the preload suggests). */
+enum claim { CLAIM_FIXED, CLAIM_HINT };
+
+enum outcome {
+	NOT_TRIED, /* it holds no leaf above the base page */
+	PLACED,	   /* at the window, or elsewhere and congruent all the same */
+	ELSEWHERE, /* the kernel took the hint for a hint */
+	NO_WINDOW, /* no room for any leaf size: made as the program made it */
+	REFUSED,   /* the claim failed: made as the program made it */
+};
+
+struct placement {
+	enum outcome outcome;
+	size_t deserved;  /* the plan's alignment, in bytes */
+	size_t alignment; /* the one that was tried last */
+};
+
+/* Whether these flags leave the choice of an address to us. */
+static inline bool flags_are_placeable(int flags)
+{
+	return !(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_GROWSDOWN | MAP_STACK |
+			  MAP_HUGETLB));
+}
+
+/* What the address must agree with: anonymous memory begins at 0 whatever the caller says. */
+static inline uint64_t offset_behind(const struct mapping_call *call)
+{
+	return call->flags & MAP_ANONYMOUS ? 0 : (uint64_t)call->offset;
+}
+
+/* Makes the call with another address and flags; errno as mmap sets it. */
+void *alignmap_make_call(const struct mapping_call *call, void *address, int flags);
+
+/*
+ * Makes the call at the address that it deserves over @leaves, at a lesser one where there is no
+ * room, in the end as it stands. With @advise, madvise where the THP policy would undo it all.
+ */
+void *alignmap_place(const struct mapping_call *call, const struct alignmap_leaves *leaves,
+		     enum claim claim, bool advise, struct placement *placement);
+
+#endif /* PLACE_H */

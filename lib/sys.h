@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * mmap and munmap as bare system calls. Inline, because they are made before this object is
+ * relocated (from an IFUNC resolver of another library) and where other interposers and sanitizers
+ * must not see them. Both return what the kernel returns: a negative errno on failure.
+ */
+#ifndef SYS_H
+#define SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#if defined(__x86_64__) && defined(__LP64__)
+
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+#elif defined(__aarch64__) && defined(__LP64__)
+
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long x8 __asm__("x8") = number;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+
+	__asm__ volatile("svc 0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+			 : "memory");
+	return x0;
+}
+
+#elif defined(__riscv) && __riscv_xlen == 64
+
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long a7 __asm__("a7") = number;
+	register long a0 __asm__("a0") = a;
+	register long a1 __asm__("a1") = b;
+	register long a2 __asm__("a2") = c;
+	register long a3 __asm__("a3") = d;
+	register long a4 __asm__("a4") = e;
+	register long a5 __asm__("a5") = f;
+
+	__asm__ volatile("ecall"
+			 : "+r"(a0)
+			 : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5)
+			 : "memory");
+	return a0;
+}
+
+#else
+#error "write this machine's system call here, as above"
+#endif
+
+static inline long sys_mmap(void *address, size_t length, int prot, int flags, int fd,
+			    int64_t offset)
+{
+	return sys_call6(SYS_mmap, (long)address, (long)length, prot, flags, fd, offset);
+}
+
+static inline long sys_munmap(uintptr_t address, size_t length)
+{
+	return sys_call6(SYS_munmap, (long)address, (long)length, 0, 0, 0, 0);
+}
+
+/* Whether a system call's result is an error: the kernel keeps the top 4095 values for that. */
+static inline int sys_failed(long result)
+{
+	return (unsigned long)result > -4096UL;
+}
+
+#endif /* SYS_H */

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * The symbols mmap and mmap64, in front of the C library's. They pass everything through unless
+ * this object was preloaded; then they place what the policy says.
+ */
+/* The build defines it, and the headers would then make one symbol of the two. */
+#undef _FILE_OFFSET_BITS
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "leaves.h"
+#include "place.h"
+#include "plan.h"
+#include "policy.h"
+#include "report.h"
+
+/* Mappings of anonymous memory do not merge once placed: below this they would use up map counts.
+ */
+#define ANON_LEAST ((size_t)32 << 20)
+
+/*
+ * DRM numbers its objects by the page from 4 GiB on (include/drm/drm_vma_manager.h): there an
+ * offset says nothing about the memory behind it.
+ */
+#define DRM_FIRST ((uint64_t)4 << 30)
+#define DRM_BEYOND (DRM_FIRST + ((uint64_t)1 << 40))
+
+/* Set once, by the constructor: before it, and unless preloaded, every call passes through. */
+static bool active;
+static struct policy policy;
+static struct alignmap_leaves file_leaves;
+static struct alignmap_leaves anonymous_leaves;
+/* The next mmap in line; the next mmap64 is alignmap_next_mmap. */
+static mmap_function *next_mmap;
+
+/*
+ * Whether the call is to be placed over these leaf sizes. If not, @why says so in the words of the
+ * summary.
+ */
+static bool wants_placing(const struct mapping_call *call, const struct alignmap_leaves **leaves,
+			  enum left *why)
+{
+	struct alignmap_plan plan;
+	uint64_t offset = offset_behind(call);
+	size_t page;
+
+	*why = LEFT_FIXED;
+	if (call->flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))
+		return false;
+	*why = LEFT_FLAGS;
+	if (!flags_are_placeable(call->flags))
+		return false;
+	*why = LEFT_HINT;
+	if (call->address && !policy.hints)
+		return false;
+	*leaves = &file_leaves;
+	if (call->flags & MAP_ANONYMOUS) {
+		*why = LEFT_ANONYMOUS;
+		if (policy.anon == ANON_NONE ||
+		    (policy.anon == ANON_RESERVE && call->prot != PROT_NONE))
+			return false;
+		*leaves = &anonymous_leaves;
+	}
+	*why = LEFT_SMALL;
+	if (call->flags & MAP_ANONYMOUS && call->length < ANON_LEAST)
+		return false;
+	page = (*leaves)->size[(*leaves)->count - 1];
+	/* The quick way out for the many small ones. */
+	if ((*leaves)->count < 2 || call->length <= (*leaves)->size[(*leaves)->count - 2] - page)
+		return false;
+	if (alignmap_plan(*leaves, call->length, offset, &plan) || plan.alignment == page)
+		return false;
+	*why = LEFT_OFFSET;
+	if (offset >= DRM_FIRST && offset < DRM_BEYOND && plan.phase)
+		return false;
+	*why = LEFT_HINT;
+	return !call->address || ((uintptr_t)call->address - offset) & (plan.alignment - 1);
+}
+
+static void *wrap(const struct mapping_call *call)
+{
+	const struct alignmap_leaves *leaves;
+	struct placement placement;
+	int saved;
+	enum left why;
+	void *result;
+
+	if (!active)
+		return alignmap_make_call(call, call->address, call->flags);
+	saved = errno;
+	if (!wants_placing(call, &leaves, &why)) {
+		if (report_wanted)
+			report_left(why);
+		errno = saved;
+		return alignmap_make_call(call, call->address, call->flags);
+	}
+	result = alignmap_place(call, leaves, policy.claim, policy.madvise, &placement);
+	if (report_wanted)
+		report_placement(call, &placement, result);
+	return result;
+}
+
+#pragma GCC visibility push(default)
+
+void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	return wrap(&(struct mapping_call){ address, length, prot, flags, fd, offset, next_mmap });
+}
+
+void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset)
+{
+	return wrap(&(struct mapping_call){ address, length, prot, flags, fd, offset,
+					    alignmap_next_mmap });
+}
+
+#pragma GCC visibility pop
+
+static bool names_us(const char *path, size_t length)
+{
+	static const char name[] = "libalignmap.so";
+	const char *slash = memrchr(path, '/', length);
+
+	if (slash) {
+		length -= (size_t)(slash + 1 - path);
+		path = slash + 1;
+	}
+	return length >= sizeof(name) - 1 && memcmp(path, name, sizeof(name) - 1) == 0;
+}
+
+/* Whether a list of objects as in LD_PRELOAD, apart by any of @separators, names this one. */
+static bool list_names_us(const char *list, const char *separators)
+{
+	while (list && *list) {
+		size_t length = strcspn(list, separators);
+
+		if (names_us(list, length))
+			return true;
+		list += length;
+		list += strspn(list, separators);
+	}
+	return false;
+}
+
+static bool system_preloads_us(void)
+{
+	int fd = open("/etc/ld.so.preload", O_RDONLY | O_CLOEXEC);
+	char list[4096];
+	ssize_t filled = fd < 0 ? -1 : read(fd, list, sizeof(list) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	list[filled > 0 ? filled : 0] = '\0';
+	return list_names_us(list, ": \t\n");
+}
+
+/* Whether @map says in its DT_NEEDED that it wants the object of that name. */
+static bool needs(const struct link_map *map, const char *soname)
+{
+	const char *strings = NULL;
+
+	for (const ElfW(Dyn) *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++)
+		if (entry->d_tag == DT_STRTAB)
+			strings = (const char *)entry->d_un.d_ptr;
+	/* Some machines leave the table's address unrelocated. */
+	if ((uintptr_t)strings < map->l_addr)
+		strings += map->l_addr;
+	for (const ElfW(Dyn) *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++)
+		if (entry->d_tag == DT_NEEDED && strcmp(strings + entry->d_un.d_val, soname) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Loaded at start and in nobody's DT_NEEDED (`ld.so --preload` sets no variable), or named where
+ * preloading is asked for. What dlopen() brings comes behind the C library in the chain.
+ */
+static bool was_preloaded(void)
+{
+	bool needed = false;
+	bool us_first = false;
+	bool libc_seen = false;
+
+	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+		if (map->l_ld == _DYNAMIC)
+			us_first = !libc_seen;
+		if (strstr(map->l_name, "/libc.so.") || strstr(map->l_name, "/ld-musl-"))
+			libc_seen = true;
+		needed |= needs(map, ALIGNMAP_SONAME);
+	}
+	return us_first &&
+	       (!needed || list_names_us(getenv("LD_PRELOAD"), ": ") || system_preloads_us());
+}
+
+static void keep_within_policy(const struct alignmap_leaves *all, struct alignmap_leaves *leaves)
+{
+	leaves->count = 0;
+	for (unsigned int i = 0; i < all->count; i++)
+		if ((all->size[i] >= policy.min_leaf && all->size[i] <= policy.max_leaf) ||
+		    i == all->count - 1)
+			leaves->size[leaves->count++] = all->size[i];
+}
+
+/* Behind the one in lib/leaves.c. Here alone may a lock be taken: dlsym() does. */
+__attribute__((constructor(102))) static void start(void)
+{
+	int saved = errno;
+
+	next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap");
+	alignmap_next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap64");
+	if (!getauxval(AT_SECURE) && was_preloaded()) {
+		read_policy(environ, &policy, report_complaint);
+		if (!policy.off) {
+			report_open(&policy);
+			keep_within_policy(&alignmap_host.leaves, &file_leaves);
+			keep_within_policy(&alignmap_host.anonymous, &anonymous_leaves);
+			active = true;
+		}
+	}
+	errno = saved;
+}
+
+__attribute__((destructor)) static void finish(void)
+{
+	report_close();
+}

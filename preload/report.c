@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Counters, the log line and the summary. What runs on the mapping path formats on the stack and
+ * makes one write(2); no stdio, which locks and allocates.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "leaves.h"
+#include "plan.h"
+#include "report.h"
+
+bool report_wanted;
+
+static const char *const left_names[LEFT_KINDS] = {
+	[LEFT_FIXED] = "fixed address",		 [LEFT_HINT] = "address hint",
+	[LEFT_FLAGS] = "32-bit, stack, hugetlb", [LEFT_ANONYMOUS] = "anonymous, not asked",
+	[LEFT_SMALL] = "holds no larger leaf",	 [LEFT_OFFSET] = "offset of a DRM object",
+};
+
+static struct {
+	atomic_ulong left[LEFT_KINDS];
+	atomic_ulong placed[ALIGNMAP_LEAVES_MAX]; /* by index in alignmap_host.leaves */
+	atomic_ulong elsewhere, no_window, refused, lesser;
+	atomic_ulong entries, pages;
+} counters;
+
+/* A descriptor of our own, and the file that it was: a program may close it and reuse the number.
+ */
+struct sink {
+	atomic_int fd;
+	dev_t device;
+	ino_t inode;
+};
+
+static struct sink stats = { .fd = -1 };
+static struct sink log_sink = { .fd = -1 };
+static pid_t pid;
+static bool madvise_off;
+static bool thp_disabled;
+
+struct text {
+	size_t length;
+	char bytes[2048];
+};
+
+static void add_string(struct text *text, const char *string)
+{
+	while (*string && text->length < sizeof(text->bytes))
+		text->bytes[text->length++] = *string++;
+}
+
+static void add_number(struct text *text, uint64_t number, unsigned int base, int width)
+{
+	char digits[24];
+	int at = sizeof(digits) - 1;
+
+	digits[at] = '\0';
+	do {
+		digits[--at] = "0123456789abcdef"[number % base];
+		number /= base;
+	} while (number);
+	for (int missing = width - ((int)sizeof(digits) - 1 - at); missing > 0; missing--)
+		add_string(text, " ");
+	add_string(text, digits + at);
+}
+
+static void add_hex(struct text *text, const char *name, uint64_t number)
+{
+	add_string(text, name);
+	add_string(text, "0x");
+	add_number(text, number, 16, 0);
+}
+
+static void add_size(struct text *text, size_t size)
+{
+	static const char *const units[] = { "", "K", "M", "G", "T" };
+	unsigned int unit = 0;
+
+	while (unit < 4 && size && size % 1024 == 0) {
+		size /= 1024;
+		unit++;
+	}
+	add_number(text, size, 10, 0);
+	add_string(text, units[unit]);
+}
+
+/*
+ * Away from the low numbers that programs count on getting, and above standard error, which they
+ * may close. Returns -1 with errno set.
+ */
+static int move_high(int fd)
+{
+	struct rlimit limit = { .rlim_cur = 1024 };
+	int lowest = 3;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur >= 64)
+		lowest = (int)(limit.rlim_cur < 1024 ? limit.rlim_cur : 1024) - 16;
+	return fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+}
+
+static void open_sink(struct sink *sink, const char *destination, const char *variable)
+{
+	struct stat status;
+	int fd, low;
+
+	if (!destination)
+		return;
+	if (strcmp(destination, TO_STANDARD_ERROR) == 0) {
+		/* A program that was started without one has nobody to tell. */
+		fd = move_high(STDERR_FILENO);
+		if (fd < 0)
+			return;
+	} else {
+		/* No waiting for a reader of a pipe, no link to where somebody else points. */
+		low = open(destination,
+			   O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY |
+				   O_NONBLOCK,
+			   0600);
+		if (low < 0) {
+			report_complaint(variable, strerror(errno));
+			return;
+		}
+		fd = move_high(low);
+		if (fd < 0)
+			fd = low;
+		else
+			close(low);
+	}
+	if (fstat(fd, &status)) {
+		close(fd);
+		return;
+	}
+	sink->device = status.st_dev;
+	sink->inode = status.st_ino;
+	atomic_store_explicit(&sink->fd, fd, memory_order_relaxed);
+	report_wanted = true;
+}
+
+void report_open(const struct policy *policy)
+{
+	pid = getpid();
+	madvise_off = !policy->madvise;
+	open_sink(&stats, policy->stats, "ALIGNMAP_STATS");
+	open_sink(&log_sink, policy->log, "ALIGNMAP_LOG");
+	if (report_wanted)
+		thp_disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) & 1;
+}
+
+/* A broken pipe must not end the program for our sake: SIGPIPE is held back and taken away. */
+static void write_politely(int fd, const struct text *text)
+{
+	const struct timespec now = { 0 };
+	sigset_t pipe_signal, before, pending;
+	ssize_t written;
+
+	sigemptyset(&pipe_signal);
+	sigaddset(&pipe_signal, SIGPIPE);
+	sigpending(&pending);
+	pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+	written = write(fd, text->bytes, text->length);
+	if (written < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE))
+		sigtimedwait(&pipe_signal, NULL, &now);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void report_complaint(const char *variable, const char *why)
+{
+	struct text text = { 0 };
+
+	add_string(&text, "libalignmap: ");
+	/* What stands in an environment may be long, or do things to a terminal. */
+	for (int i = 0; variable[i]; i++) {
+		char shown[2] = { variable[i], '\0' };
+
+		if (i == 80) {
+			add_string(&text, "...");
+			break;
+		}
+		if (shown[0] < ' ' || shown[0] > '~')
+			shown[0] = '?';
+		add_string(&text, shown);
+	}
+	add_string(&text, ": ignored: ");
+	add_string(&text, why);
+	add_string(&text, "\n");
+	write_politely(STDERR_FILENO, &text);
+}
+
+static void count(atomic_ulong *counter, unsigned long more)
+{
+	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
+}
+
+void report_left(enum left why)
+{
+	count(&counters.left[why], 1);
+}
+
+static void log_placement(const struct mapping_call *call, const struct placement *placement,
+			  void *result, int error, size_t entries)
+{
+	int fd = atomic_load_explicit(&log_sink.fd, memory_order_relaxed);
+	struct text text;
+
+	if (fd < 0)
+		return;
+	text.length = 0;
+	add_string(&text, "libalignmap[");
+	add_number(&text, (uint64_t)pid, 10, 0);
+	add_string(&text, placement->outcome == PLACED ? "]: placed" : "]: gave up");
+	if (result == MAP_FAILED)
+		add_string(&text, " -");
+	else
+		add_hex(&text, " ", (uintptr_t)result);
+	add_hex(&text, " length ", call->length);
+	add_hex(&text, " offset ", offset_behind(call));
+	add_string(&text, " alignment ");
+	add_size(&text, placement->alignment);
+	add_string(&text, " entries ");
+	add_number(&text, entries, 10, 0);
+	if (placement->alignment < placement->deserved) {
+		add_string(&text, ", no room for ");
+		add_size(&text, placement->deserved);
+	}
+	if (placement->outcome == ELSEWHERE)
+		add_string(&text, ", landed elsewhere");
+	if (placement->outcome == NO_WINDOW)
+		add_string(&text, ", no room");
+	if (placement->outcome == REFUSED)
+		add_string(&text, ", claim refused");
+	if (result == MAP_FAILED) {
+		add_string(&text, ", mmap failed with errno ");
+		add_number(&text, (uint64_t)error, 10, 0);
+	}
+	add_string(&text, "\n");
+	if (write(fd, text.bytes, text.length) < 0 && errno == EBADF)
+		atomic_store_explicit(&log_sink.fd, -1, memory_order_relaxed);
+}
+
+void report_placement(const struct mapping_call *call, const struct placement *placement,
+		      void *result)
+{
+	const struct alignmap_leaves *leaves = &alignmap_host.leaves;
+	const size_t page = leaves->size[leaves->count - 1];
+	size_t entries = 0;
+	int saved = errno;
+
+	if (result != MAP_FAILED) {
+		entries = alignmap_entries_at(leaves, call->length, offset_behind(call),
+					      (uintptr_t)result);
+		count(&counters.entries, entries);
+		count(&counters.pages, (call->length + page - 1) / page);
+	}
+	switch (placement->outcome) {
+	case PLACED:
+		for (unsigned int i = 0; i < leaves->count; i++)
+			if (leaves->size[i] == placement->alignment)
+				count(&counters.placed[i], 1);
+		if (placement->alignment < placement->deserved)
+			count(&counters.lesser, 1);
+		break;
+	case ELSEWHERE:
+		count(&counters.elsewhere, 1);
+		break;
+	case NO_WINDOW:
+		count(&counters.no_window, 1);
+		break;
+	case REFUSED:
+		count(&counters.refused, 1);
+		break;
+	case NOT_TRIED:
+		break;
+	}
+	log_placement(call, placement, result, saved, entries);
+	errno = saved;
+}
+
+static unsigned long counted(const atomic_ulong *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void add_row(struct text *text, const char *name, unsigned long number)
+{
+	const size_t start = text->length;
+
+	add_string(text, "  ");
+	add_string(text, name);
+	while (text->length - start < 28)
+		add_string(text, " ");
+	add_number(text, number, 10, 12);
+}
+
+static void add_detail(struct text *text, const char *name, unsigned long number)
+{
+	add_string(text, name);
+	add_number(text, number, 10, 0);
+}
+
+static void add_placed(struct text *text)
+{
+	const char *separator = "  ";
+	unsigned long placed = 0;
+
+	for (unsigned int i = 0; i < alignmap_host.leaves.count; i++)
+		placed += counted(&counters.placed[i]);
+	add_row(text, "placed", placed);
+	for (unsigned int i = 0; i < alignmap_host.leaves.count; i++) {
+		if (!counted(&counters.placed[i]))
+			continue;
+		add_string(text, separator);
+		add_size(text, alignmap_host.leaves.size[i]);
+		add_detail(text, ": ", counted(&counters.placed[i]));
+		separator = ", ";
+	}
+	add_string(text, "\n");
+}
+
+static void add_thp(struct text *text)
+{
+	if (thp_disabled)
+		add_string(
+			text,
+			"  THP: PR_SET_THP_DISABLE makes Linux map this process by base pages\n");
+	else if (alignmap_host.thp_rules_bars && alignmap_host.thp == THP_NEVER)
+		add_string(text,
+			   "  THP: this Linux maps BARs by base pages under the policy [never];\n"
+			   "       set transparent_hugepage/enabled to madvise or always\n");
+	else if (alignmap_host.thp_rules_bars && alignmap_host.thp == THP_MADVISE && madvise_off)
+		add_string(text,
+			   "  THP: this Linux maps BARs by base pages under the policy [madvise]\n"
+			   "       and ALIGNMAP_MADVISE=off\n");
+}
+
+static unsigned long calls_seen(unsigned long *left)
+{
+	unsigned long calls;
+
+	*left = 0;
+	for (int i = 0; i < LEFT_KINDS; i++)
+		*left += counted(&counters.left[i]);
+	calls = *left + counted(&counters.elsewhere) + counted(&counters.no_window) +
+		counted(&counters.refused);
+	for (unsigned int i = 0; i < alignmap_host.leaves.count; i++)
+		calls += counted(&counters.placed[i]);
+	return calls;
+}
+
+static void add_summary(struct text *text)
+{
+	unsigned long left;
+	unsigned long calls = calls_seen(&left);
+
+	add_string(text, "libalignmap " ALIGNMAP_VERSION ", pid ");
+	add_number(text, (uint64_t)pid, 10, 0);
+	add_string(text, ", ");
+	add_string(text, program_invocation_short_name);
+	add_string(text, "\n");
+	add_row(text, "mmap calls", calls);
+	add_string(text, "\n");
+	add_placed(text);
+	add_row(text, "left to the kernel", left);
+	add_string(text, "\n");
+	for (int i = 0; i < LEFT_KINDS; i++) {
+		if (!counted(&counters.left[i]))
+			continue;
+		add_string(text, "  ");
+		add_row(text, left_names[i], counted(&counters.left[i]));
+		add_string(text, "\n");
+	}
+	add_row(text, "landed elsewhere", counted(&counters.elsewhere));
+	add_string(text, "\n");
+	add_row(text, "fallbacks",
+		counted(&counters.no_window) + counted(&counters.refused) +
+			counted(&counters.lesser));
+	add_detail(text, "  no room: ", counted(&counters.no_window));
+	add_detail(text, ", claim refused: ", counted(&counters.refused));
+	add_detail(text, ", smaller leaf: ", counted(&counters.lesser));
+	add_string(text, "\n");
+	add_row(text, "entries needed", counted(&counters.entries));
+	add_detail(text, "  at page-aligned addresses: ", counted(&counters.pages));
+	add_string(text, "\n");
+	add_thp(text);
+}
+
+void report_close(void)
+{
+	int fd = atomic_load_explicit(&stats.fd, memory_order_relaxed);
+	struct text text = { 0 };
+	struct stat status;
+
+	/* Forks inherit the counters, but the summary is their parent's. */
+	if (fd < 0 || getpid() != pid)
+		return;
+	if (fstat(fd, &status) || status.st_dev != stats.device || status.st_ino != stats.inode)
+		return;
+	add_summary(&text);
+	write_politely(fd, &text);
+}
