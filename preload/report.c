@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -146,12 +147,35 @@ static void open_sink(struct sink *sink, const char *destination, const char *va
 	report_wanted = true;
 }
 
+/* A program may have closed our descriptor and opened something else of that number. */
+static bool still_ours(const struct sink *sink, int fd)
+{
+	struct stat status;
+
+	return fd >= 0 && fstat(fd, &status) == 0 && status.st_dev == sink->device &&
+	       status.st_ino == sink->inode;
+}
+
+/*
+ * A fork prints no summary, and may be a daemon for whose last writer to standard error somebody
+ * waits.
+ */
+static void close_in_fork(void)
+{
+	int fd = atomic_exchange_explicit(&stats.fd, -1, memory_order_relaxed);
+
+	if (still_ours(&stats, fd))
+		close(fd);
+}
+
 void report_open(const struct policy *policy)
 {
 	pid = getpid();
 	madvise_off = !policy->madvise;
 	open_sink(&stats, policy->stats, "ALIGNMAP_STATS");
 	open_sink(&log_sink, policy->log, "ALIGNMAP_LOG");
+	if (policy->stats)
+		pthread_atfork(NULL, NULL, close_in_fork);
 	if (report_wanted)
 		thp_disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) & 1;
 }
@@ -397,12 +421,9 @@ void report_close(void)
 {
 	int fd = atomic_load_explicit(&stats.fd, memory_order_relaxed);
 	struct text text = { 0 };
-	struct stat status;
 
-	/* Forks inherit the counters, but the summary is their parent's. */
-	if (fd < 0 || getpid() != pid)
-		return;
-	if (fstat(fd, &status) || status.st_dev != stats.device || status.st_ino != stats.inode)
+	/* Not from a child by vfork() or clone(), which shares or copies the counters. */
+	if (!still_ours(&stats, fd) || getpid() != pid)
 		return;
 	add_summary(&text);
 	write_politely(fd, &text);

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * What preloading costs a program that maps nothing: starts /bin/true without a preloaded object,
+ * with an empty one and with libalignmap, in turn, and prints the medians and their differences.
+ *
+ *	start LIBALIGNMAP EMPTY [ROUNDS]
+ */
+#include <errno.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { PLAIN, EMPTY, OURS, WAYS };
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
+}
+
+/* Microseconds from before the start to after the end. */
+static double start(char *preload)
+{
+	char *argument[] = { (char *)"true", NULL };
+	char *environment[] = { preload, NULL };
+	double begin = now();
+	int status;
+	pid_t pid;
+
+	errno = posix_spawn(&pid, "/bin/true", NULL, NULL, argument, environment);
+	if (errno || waitpid(pid, &status, 0) != pid || status) {
+		fprintf(stderr, "start: /bin/true with %s does not run: %s\n",
+			preload ? preload : "nothing", strerror(errno));
+		exit(1);
+	}
+	return now() - begin;
+}
+
+static int ascending(const void *a, const void *b)
+{
+	const double *x = a;
+	const double *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const names[WAYS] = { "no preload", "empty object", "libalignmap" };
+	char preload[WAYS][4096];
+	double *times[WAYS];
+	double median[WAYS];
+	int rounds = argc == 4 ? atoi(argv[3]) : 1000;
+
+	if (argc < 3 || argc > 4 || rounds < 1) {
+		fprintf(stderr, "usage: start LIBALIGNMAP EMPTY [ROUNDS]\n");
+		return 2;
+	}
+	snprintf(preload[EMPTY], sizeof(preload[EMPTY]), "LD_PRELOAD=%s", argv[2]);
+	snprintf(preload[OURS], sizeof(preload[OURS]), "LD_PRELOAD=%s", argv[1]);
+	for (int way = 0; way < WAYS; way++)
+		times[way] = calloc((size_t)rounds, sizeof(*times[way]));
+	/* The first tenth warms the caches up and is overwritten. */
+	for (int round = -rounds / 10; round < rounds; round++)
+		for (int i = 0; i < WAYS; i++) {
+			int way = (i + round + rounds) % WAYS;
+
+			times[way][round < 0 ? 0 : round] = start(way ? preload[way] : NULL);
+		}
+	printf("%-14s %10s %10s %10s %14s %14s\n", "/bin/true", "10% us", "median us", "90% us",
+	       "over plain us", "over empty us");
+	for (int way = 0; way < WAYS; way++) {
+		qsort(times[way], (size_t)rounds, sizeof(*times[way]), ascending);
+		median[way] = times[way][rounds / 2];
+		printf("%-14s %10.1f %10.1f %10.1f %14.1f %14.1f\n", names[way],
+		       times[way][rounds / 10], median[way], times[way][rounds * 9 / 10],
+		       median[way] - median[PLAIN], median[way] - median[way ? EMPTY : PLAIN]);
+		free(times[way]);
+	}
+	return 0;
+}
