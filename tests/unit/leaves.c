@@ -98,6 +98,9 @@ static const struct {
 	{ "s390x", MACHINE_S390X, 4 * K, no, { M, 4 * K }, { 4 * K }, { M, 4 * K } },
 	{ "s390x-2g", MACHINE_S390X, 4 * K, no, { 2 * G, M, 4 * K }, { 4 * K }, { M, 4 * K } },
 
+	/* It has no larger leaf, which its sysfs does not tell from one that is missing. */
+	{ "s390x-no-edat", MACHINE_S390X, 4 * K, no, { 2 * G, M, 4 * K }, { 4 * K }, { M, 4 * K } },
+
 	{ NULL,
 	  MACHINE_X86_64,
 	  4 * K,
