@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { PLAIN, EMPTY, OURS, WAYS };
 
@@ -60,6 +61,13 @@ int main(int argc, char **argv)
 	if (argc < 3 || argc > 4 || rounds < 1) {
 		fprintf(stderr, "usage: start LIBALIGNMAP EMPTY [ROUNDS]\n");
 		return 2;
+	}
+	for (int i = 1; i <= 2; i++) {
+		/* ld.so only warns of what it cannot load. */
+		if (access(argv[i], R_OK)) {
+			fprintf(stderr, "start: %s: %s\n", argv[i], strerror(errno));
+			return 1;
+		}
 	}
 	snprintf(preload[EMPTY], sizeof(preload[EMPTY]), "LD_PRELOAD=%s", argv[2]);
 	snprintf(preload[OURS], sizeof(preload[OURS]), "LD_PRELOAD=%s", argv[1]);

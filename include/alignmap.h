@@ -40,9 +40,10 @@ struct alignmap_leaves {
 /**
  * enum alignmap_backing - What lies behind a mapping, which bounds the leaves that Linux uses.
  * @ALIGNMAP_ANY: Every leaf size of the host. Placement uses these for all but anonymous memory.
- * @ALIGNMAP_VFIO: A BAR mapped through VFIO. On x86-64 every size, on arm64 the base page and the
- *	PMD, elsewhere the base page (Linux: ARCH_SUPPORTS_PMD_PFNMAP, ARCH_SUPPORTS_PUD_PFNMAP;
- *	since 6.12).
+ * @ALIGNMAP_VFIO: A BAR mapped through VFIO, since Linux 6.12 (before, the base page). On x86-64
+ *	the base page, the PMD and the PUD; on arm64 the base page and the PMD: both measured. On
+ *	riscv64 as on x86-64, by the source of kernels that are newer than 6.12. Elsewhere the
+ *	base page. (mm/Kconfig: ARCH_SUPPORTS_PMD_PFNMAP, ARCH_SUPPORTS_PUD_PFNMAP.)
  * @ALIGNMAP_FILE: Page cache and file-system DAX: sizes up to the PMD.
  * @ALIGNMAP_ANONYMOUS: Anonymous memory: sizes up to the PMD.
  */
@@ -117,14 +118,19 @@ int alignmap_plan(const struct alignmap_leaves *leaves, size_t length, uint64_t 
  * The address is congruent with @offset modulo the alignment that alignmap_plan() gives over the
  * host's leaf sizes (modulo the PMD at most for anonymous memory). Where no room can be found for
  * that (RLIMIT_AS, RLIMIT_MEMLOCK under mlockall(MCL_FUTURE), a full address space), modulo the
- * next smaller leaf size, and in the end where mmap(2) puts it: a mapping that mmap(2) would have
- * made is always made. For an instant the process holds the length, the alignment and a PMD more
- * of address space, as PROT_NONE.
+ * next smaller leaf size, and in the end where mmap(2) puts it. Where the kernel or the driver
+ * refuses the mapping there, the call is made once more as it stands, and that result is returned:
+ *a mapping that mmap(2) would have made is always made, and a caller that must have a congruent one
+ * looks at its address. The address is claimed with MAP_FIXED_NOREPLACE, but only suggested where
+ * that is refused (MAP_SHARED_VALIDATE) or not known (Linux before 4.17): then the mapping may land
+ * elsewhere. For an instant the process holds the length, the alignment and a PMD of address space
+ * more, as PROT_NONE.
  *
  * It makes no other system call than mmap and munmap, but in one case: on a Linux that applies
- * the transparent-huge-page policy to device memory (6.16 up to 7.1) and under that policy
- * "madvise", a shared mapping of a descriptor that is no regular file also takes fstat and
- * madvise(MADV_HUGEPAGE), without which the right address gains nothing.
+ * the transparent-huge-page policy to device memory (6.16 up to 7.1), under that policy "madvise",
+ * placing a shared mapping of a descriptor also takes fstat(2) and, if that is no regular file,
+ * madvise(MADV_HUGEPAGE), without which the right address gains nothing for a BAR. A seccomp
+ * filter must then allow both.
  *
  * Before the library's constructors have run, the call is left to the kernel as it is.
  *

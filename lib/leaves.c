@@ -173,11 +173,14 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 		return 0;
 	case ALIGNMAP_VFIO:
 		*leaves = (struct alignmap_leaves){ 0 };
-		if (host->machine == MACHINE_X86_64)
-			*leaves = host->leaves;
-		else if (host->machine == MACHINE_ARM64)
-			add(leaves, page, host->pmd);
 		add(leaves, page, page);
+		/* mm/Kconfig: ARCH_SUPPORTS_PMD_PFNMAP, ARCH_SUPPORTS_PUD_PFNMAP. */
+		if (host->machine == MACHINE_X86_64 || host->machine == MACHINE_ARM64 ||
+		    host->machine == MACHINE_RISCV64)
+			add(leaves, page, host->pmd);
+		if (host->machine != MACHINE_ARM64 && leaves->count == 2 &&
+		    host->leaves.size[0] >= G)
+			add(leaves, page, G);
 		return 0;
 	}
 	errno = EINVAL;
@@ -223,6 +226,9 @@ __attribute__((constructor(101))) static void learn_this_host(void)
 	};
 	int saved = errno;
 
+	/* Another library's constructor may have asked before. */
+	if (alignmap_host.leaves.count)
+		return;
 	uname(&name);
 	alignmap_learn_host(&facts, &alignmap_host);
 	errno = saved;
@@ -234,8 +240,6 @@ int alignmap_host_leaves(enum alignmap_backing backing, struct alignmap_leaves *
 		errno = EINVAL;
 		return -1;
 	}
-	/* A caller that comes before the constructor does its work. */
-	if (!alignmap_host.leaves.count)
-		learn_this_host();
+	learn_this_host();
 	return alignmap_leaves_of(&alignmap_host, backing, leaves);
 }

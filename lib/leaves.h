@@ -6,6 +6,8 @@
 
 #include "alignmap.h"
 
+#pragma GCC visibility push(hidden)
+
 enum machine {
 	MACHINE_X86_64,
 	MACHINE_ARM64,
@@ -42,5 +44,7 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 
 /* This host, learnt by a constructor. */
 extern struct host alignmap_host;
+
+#pragma GCC visibility pop
 
 #endif /* LEAVES_H */

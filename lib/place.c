@@ -15,10 +15,6 @@
 #include "plan.h"
 #include "sys.h"
 
-#ifndef MAP_SHARED_VALIDATE
-#define MAP_SHARED_VALIDATE 0x03
-#endif
-
 /* How often a window is lost to another thread before a smaller leaf size is tried. */
 #define CLAIM_ATTEMPTS 16
 

@@ -7,6 +7,17 @@
 
 #include "alignmap.h"
 
+/* Declared hidden, not only defined so: else they are reached by way of relocations. */
+#pragma GCC visibility push(hidden)
+
+/* Flags that not every machine's or every C library's headers have. */
+#ifndef MAP_32BIT
+#define MAP_32BIT 0
+#endif
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 0x03
+#endif
+
 /* An mmap64 of the C library or of another interposer. */
 typedef void *mmap_function(void *, size_t, int, int, int, off64_t);
 
@@ -34,8 +45,8 @@ enum outcome {
 	NOT_TRIED, /* it holds no leaf above the base page */
 	PLACED,	   /* at the window, or elsewhere and congruent all the same */
 	ELSEWHERE, /* the kernel took the hint for a hint */
-	NO_WINDOW, /* no room for any leaf size: made as the program made it */
-	REFUSED,   /* the claim failed: made as the program made it */
+	NO_WINDOW, /* no room for any leaf size, or lost to other threads: made as it stood */
+	REFUSED,   /* the claim failed: made as it stood */
 };
 
 struct placement {
@@ -66,5 +77,7 @@ void *alignmap_make_call(const struct mapping_call *call, void *address, int fla
  */
 void *alignmap_place(const struct mapping_call *call, const struct alignmap_leaves *leaves,
 		     enum claim claim, bool advise, struct placement *placement);
+
+#pragma GCC visibility pop
 
 #endif /* PLACE_H */

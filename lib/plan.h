@@ -6,6 +6,8 @@
 
 #include "alignmap.h"
 
+#pragma GCC visibility push(hidden)
+
 /*
  * How many leaves map @length bytes of @offset where they lie, at @address: the plan's entries over
  * those leaf sizes that the address is congruent for. 0 where alignmap_plan() would fail.
@@ -20,5 +22,7 @@ static inline bool holds_block(uint64_t offset, uint64_t length, size_t size)
 
 	return length >= head && length - head >= size;
 }
+
+#pragma GCC visibility pop
 
 #endif /* PLAN_H */

@@ -7,6 +7,8 @@
 
 #include "place.h"
 
+#pragma GCC visibility push(hidden)
+
 /* What the user asks of the preload, by environment variables that begin with ALIGNMAP_. */
 struct policy {
 	bool off;	 /* OFF: leave every call alone */
@@ -27,5 +29,7 @@ typedef void policy_complaint(const char *variable, const char *why);
 
 /* Reads the policy; what the environment does not say, or says wrongly, is the default. */
 void read_policy(char *const *environment, struct policy *policy, policy_complaint *complain);
+
+#pragma GCC visibility pop
 
 #endif /* POLICY_H */

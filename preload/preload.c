@@ -157,6 +157,9 @@ static bool system_preloads_us(void)
 	if (fd >= 0)
 		close(fd);
 	list[filled > 0 ? filled : 0] = '\0';
+	/* A comment ends with its line. */
+	for (char *comment = list; (comment = strchr(comment, '#'));)
+		memset(comment, ' ', strcspn(comment, "\n"));
 	return list_names_us(list, ": \t\n");
 }
 
@@ -190,7 +193,7 @@ static bool was_preloaded(void)
 	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
 		if (map->l_ld == _DYNAMIC)
 			us_first = !libc_seen;
-		if (strstr(map->l_name, "/libc.so.") || strstr(map->l_name, "/ld-musl-"))
+		if (strstr(map->l_name, "/libc.so."))
 			libc_seen = true;
 		needed |= needs(map, ALIGNMAP_SONAME);
 	}

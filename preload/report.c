@@ -40,6 +40,8 @@ struct sink {
 	atomic_int fd;
 	dev_t device;
 	ino_t inode;
+	bool pipe;	     /* or a socket: writing may raise SIGPIPE */
+	bool standard_error; /* or a duplicate of it */
 };
 
 static struct sink stats = { .fd = -1 };
@@ -118,6 +120,7 @@ static void open_sink(struct sink *sink, const char *destination, const char *va
 		return;
 	if (strcmp(destination, TO_STANDARD_ERROR) == 0) {
 		/* A program that was started without one has nobody to tell. */
+		sink->standard_error = true;
 		fd = move_high(STDERR_FILENO);
 		if (fd < 0)
 			return;
@@ -143,6 +146,7 @@ static void open_sink(struct sink *sink, const char *destination, const char *va
 	}
 	sink->device = status.st_dev;
 	sink->inode = status.st_ino;
+	sink->pipe = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode);
 	atomic_store_explicit(&sink->fd, fd, memory_order_relaxed);
 	report_wanted = true;
 }
@@ -156,16 +160,24 @@ static bool still_ours(const struct sink *sink, int fd)
 	       status.st_ino == sink->inode;
 }
 
-/*
- * A fork prints no summary, and may be a daemon for whose last writer to standard error somebody
- * waits.
- */
-static void close_in_fork(void)
+static void close_sink(struct sink *sink)
 {
-	int fd = atomic_exchange_explicit(&stats.fd, -1, memory_order_relaxed);
+	int fd = atomic_exchange_explicit(&sink->fd, -1, memory_order_relaxed);
 
-	if (still_ours(&stats, fd))
+	if (still_ours(sink, fd))
 		close(fd);
+}
+
+/*
+ * A fork prints no summary, and may be a daemon: somebody may wait for the last writer to standard
+ * error to be gone.
+ */
+static void become_a_fork(void)
+{
+	pid = getpid();
+	close_sink(&stats);
+	if (log_sink.standard_error)
+		close_sink(&log_sink);
 }
 
 void report_open(const struct policy *policy)
@@ -174,19 +186,27 @@ void report_open(const struct policy *policy)
 	madvise_off = !policy->madvise;
 	open_sink(&stats, policy->stats, "ALIGNMAP_STATS");
 	open_sink(&log_sink, policy->log, "ALIGNMAP_LOG");
-	if (policy->stats)
-		pthread_atfork(NULL, NULL, close_in_fork);
-	if (report_wanted)
-		thp_disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) & 1;
+	if (!report_wanted)
+		return;
+	pthread_atfork(NULL, NULL, become_a_fork);
+	/* 3 since Linux 6.18: but for areas under MADV_HUGEPAGE. */
+	thp_disabled = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1;
 }
 
-/* A broken pipe must not end the program for our sake: SIGPIPE is held back and taken away. */
-static void write_politely(int fd, const struct text *text)
+/*
+ * One write(2). A broken pipe must not end the program for our sake: where there can be one,
+ * SIGPIPE is held back and taken away.
+ */
+static void write_text(int fd, const struct text *text, bool pipe)
 {
 	const struct timespec now = { 0 };
 	sigset_t pipe_signal, before, pending;
 	ssize_t written;
 
+	if (!pipe) {
+		written = write(fd, text->bytes, text->length);
+		return;
+	}
 	sigemptyset(&pipe_signal);
 	sigaddset(&pipe_signal, SIGPIPE);
 	sigpending(&pending);
@@ -217,7 +237,7 @@ void report_complaint(const char *variable, const char *why)
 	add_string(&text, ": ignored: ");
 	add_string(&text, why);
 	add_string(&text, "\n");
-	write_politely(STDERR_FILENO, &text);
+	write_text(STDERR_FILENO, &text, true);
 }
 
 static void count(atomic_ulong *counter, unsigned long more)
@@ -236,8 +256,10 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 	int fd = atomic_load_explicit(&log_sink.fd, memory_order_relaxed);
 	struct text text;
 
-	if (fd < 0)
+	if (!still_ours(&log_sink, fd)) {
+		atomic_store_explicit(&log_sink.fd, -1, memory_order_relaxed);
 		return;
+	}
 	text.length = 0;
 	add_string(&text, "libalignmap[");
 	add_number(&text, (uint64_t)pid, 10, 0);
@@ -253,13 +275,13 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 	add_string(&text, " entries ");
 	add_number(&text, entries, 10, 0);
 	if (placement->alignment < placement->deserved) {
-		add_string(&text, ", no room for ");
+		add_string(&text, ", no window for ");
 		add_size(&text, placement->deserved);
 	}
 	if (placement->outcome == ELSEWHERE)
 		add_string(&text, ", landed elsewhere");
 	if (placement->outcome == NO_WINDOW)
-		add_string(&text, ", no room");
+		add_string(&text, ", no window");
 	if (placement->outcome == REFUSED)
 		add_string(&text, ", claim refused");
 	if (result == MAP_FAILED) {
@@ -267,8 +289,7 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 		add_number(&text, (uint64_t)error, 10, 0);
 	}
 	add_string(&text, "\n");
-	if (write(fd, text.bytes, text.length) < 0 && errno == EBADF)
-		atomic_store_explicit(&log_sink.fd, -1, memory_order_relaxed);
+	write_text(fd, &text, log_sink.pipe);
 }
 
 void report_placement(const struct mapping_call *call, const struct placement *placement,
@@ -280,8 +301,10 @@ void report_placement(const struct mapping_call *call, const struct placement *p
 	int saved = errno;
 
 	if (result != MAP_FAILED) {
-		entries = alignmap_entries_at(leaves, call->length, offset_behind(call),
-					      (uintptr_t)result);
+		/* What lies behind a descriptor is not known here: at best, every leaf size. */
+		entries = alignmap_entries_at(call->flags & MAP_ANONYMOUS ? &alignmap_host.anonymous
+									  : leaves,
+					      call->length, offset_behind(call), (uintptr_t)result);
 		count(&counters.entries, entries);
 		count(&counters.pages, (call->length + page - 1) / page);
 	}
@@ -407,11 +430,11 @@ static void add_summary(struct text *text)
 	add_row(text, "fallbacks",
 		counted(&counters.no_window) + counted(&counters.refused) +
 			counted(&counters.lesser));
-	add_detail(text, "  no room: ", counted(&counters.no_window));
+	add_detail(text, "  no window: ", counted(&counters.no_window));
 	add_detail(text, ", claim refused: ", counted(&counters.refused));
 	add_detail(text, ", smaller leaf: ", counted(&counters.lesser));
 	add_string(text, "\n");
-	add_row(text, "entries needed", counted(&counters.entries));
+	add_row(text, "entries needed at best", counted(&counters.entries));
 	add_detail(text, "  at page-aligned addresses: ", counted(&counters.pages));
 	add_string(text, "\n");
 	add_thp(text);
@@ -422,9 +445,9 @@ void report_close(void)
 	int fd = atomic_load_explicit(&stats.fd, memory_order_relaxed);
 	struct text text = { 0 };
 
-	/* Not from a child by vfork() or clone(), which shares or copies the counters. */
+	/* Not from a child by clone(), which has no part in pthread_atfork(). */
 	if (!still_ours(&stats, fd) || getpid() != pid)
 		return;
 	add_summary(&text);
-	write_politely(fd, &text);
+	write_text(fd, &text, stats.pipe);
 }

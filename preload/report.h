@@ -4,6 +4,8 @@
 
 #include "policy.h"
 
+#pragma GCC visibility push(hidden)
+
 /* Why a call was left to the kernel untouched. */
 enum left {
 	LEFT_FIXED,
@@ -30,5 +32,7 @@ void report_placement(const struct mapping_call *call, const struct placement *p
 
 /* Prints the summary, in the process that read the policy. Not on the mapping path. */
 void report_close(void);
+
+#pragma GCC visibility pop
 
 #endif /* REPORT_H */

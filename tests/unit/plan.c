@@ -36,7 +36,7 @@ static const struct alignmap_leaves toys[] = {
 	{ 3, { 64, 8, 1 } },
 	{ 4, { 64, 32, 4, 2 } },
 	{ 2, { 32, 1 } },
-	{ 5, { 128, 32, 16, 2, 1 } },
+	{ 5, { 64, 16, 8, 2, 1 } },
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -113,11 +113,11 @@ static void no_address_needs_fewer_entries_than_the_plan(void **state)
 	for (size_t i = 0; i < COUNT(toys); i++) {
 		size_t page = toys[i].size[toys[i].count - 1];
 
-		for (uint64_t offset = 0; offset <= 2 * toys[i].size[0]; offset += page)
-			for (size_t length = 1; length <= 3 * toys[i].size[0]; length += page)
+		for (uint64_t offset = 0; offset < toys[i].size[0]; offset += page)
+			for (size_t length = 1; length <= 5 * toys[i].size[0] / 2; length += page)
 				check_every_address(&toys[i], length, offset);
-		for (int round = 0; round < 2000; round++)
-			check_every_address(&toys[i], 1 + random_below(1000),
+		for (int round = 0; round < 500; round++)
+			check_every_address(&toys[i], 1 + random_below(300),
 					    random_below((uint64_t)1 << 50) * page);
 	}
 }
@@ -130,13 +130,13 @@ static void real_machines_need_what_the_plan_says(void **state)
 		const struct alignmap_leaves *leaves = &machines[i];
 		size_t page = leaves->size[leaves->count - 1];
 
-		for (int round = 0; round < 60; round++) {
+		for (int round = 0; round < 25; round++) {
 			/* Near a leaf's bounds, where it is easiest to be wrong. */
 			size_t about = leaves->size[random_below(leaves->count)];
 			uint64_t offset = (random_below(9) << 40) +
 					  (about * random_below(3) + page * random_below(4));
 			size_t length = about * random_below(2) + random_below(4 * page) +
-					random_below(G) / page * (round % 3 == 0) + 1;
+					random_below(G) / 8 * (round % 3 == 0) + 1;
 			uint64_t base = leaves->size[0] * random_below(1000);
 			struct alignmap_plan plan;
 
@@ -144,7 +144,7 @@ static void real_machines_need_what_the_plan_says(void **state)
 			assert_int_equal(sum(leaves, &plan), plan.entries);
 			assert_int_equal(walk(leaves, length, offset, base + plan.phase),
 					 plan.entries);
-			for (int other = 0; other < 5; other++) {
+			for (int other = 0; other < 3; other++) {
 				uint64_t address =
 					base + page * random_below(leaves->size[0] / page);
 				uint64_t entries = walk(leaves, length, offset, address);

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * What a VMM does with a BAR, without its threads: opens the device through its VFIO group, maps
+ * pieces of one BAR shared and writable, maps each for DMA, and tells how many faults the kernel
+ * took for that one ioctl, beside the number that was to be expected.
+ *
+ * It is linked with the archive, which has no mmap, so that LD_PRELOAD decides about its own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/vfio.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <alignmap.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+enum expectation {
+	EXPECT_PLAN,	/* what alignmap_plan() promises, at an address that it asks for */
+	EXPECT_ADDRESS, /* what follows from the address, wherever it is */
+	EXPECT_PAGES,	/* a fault for each base page, as where a policy forbids larger leaves */
+};
+
+static struct {
+	const char *name;  /* of the way, in what is printed */
+	const char *label; /* of the circumstances, in what is printed */
+	enum expectation expect;
+	bool api;
+	bool madvise;
+	bool tap;
+} ask = { .name = "mmap", .label = "", .expect = EXPECT_ADDRESS };
+
+static struct {
+	int container;
+	int device;
+	uint64_t offset; /* of the BAR, in the device's file */
+	uint64_t length;
+} bar;
+
+struct mapping {
+	uint64_t offset; /* in the BAR */
+	size_t length;
+	void *address;
+	size_t faults;
+	double seconds;
+};
+
+static struct alignmap_leaves leaves;
+static bool failed;
+
+__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
+{
+	int error = errno;
+	va_list arguments;
+
+	va_start(arguments, format);
+	fputs("bar: ", stderr);
+	vfprintf(stderr, format, arguments);
+	fprintf(stderr, ": %s\n", strerror(error));
+	va_end(arguments);
+	exit(1);
+}
+
+static size_t base_page(void)
+{
+	return leaves.size[leaves.count - 1];
+}
+
+static size_t page_align(size_t length)
+{
+	return (length + base_page() - 1) & ~(base_page() - 1);
+}
+
+static int open_group(const char *bdf)
+{
+	struct vfio_group_status status = { .argsz = sizeof(status) };
+	char link[PATH_MAX], target[PATH_MAX], path[64];
+	ssize_t length;
+	int group;
+
+	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", bdf);
+	length = readlink(link, target, sizeof(target) - 1);
+	if (length < 0)
+		die("%s", link);
+	target[length] = '\0';
+	snprintf(path, sizeof(path), "/dev/vfio/%.32s", strrchr(target, '/') + 1);
+	group = open(path, O_RDWR | O_CLOEXEC);
+	if (group < 0 || ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0)
+		die("%s", path);
+	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
+		errno = EBUSY;
+		die("%s: not every device of the group is bound to vfio-pci", path);
+	}
+	return group;
+}
+
+static void open_bar(const char *bdf, unsigned int index)
+{
+	struct vfio_region_info region = { .argsz = sizeof(region), .index = index };
+	int group = open_group(bdf);
+
+	bar.container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	if (bar.container < 0)
+		die("/dev/vfio/vfio");
+	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &bar.container) < 0)
+		die("VFIO_GROUP_SET_CONTAINER");
+	if (ioctl(bar.container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
+		die("VFIO_SET_IOMMU");
+	bar.device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	if (bar.device < 0)
+		die("VFIO_GROUP_GET_DEVICE_FD of %s", bdf);
+	if (ioctl(bar.device, VFIO_DEVICE_GET_REGION_INFO, &region) < 0)
+		die("VFIO_DEVICE_GET_REGION_INFO of BAR %u", index);
+	if (!(region.flags & VFIO_REGION_INFO_FLAG_MMAP)) {
+		errno = ENODEV;
+		die("BAR %u of %s", index, bdf);
+	}
+	bar.offset = region.offset;
+	bar.length = region.size;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* ru_minflt counts the faults that the kernel takes on the process's behalf in the ioctl. */
+static void map_for_dma(struct mapping *mapping)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)mapping->address,
+		/* Congruent with the BAR, as a guest's address of it is. */
+		.iova = (64ULL << 30) + mapping->offset,
+		.size = page_align(mapping->length),
+	};
+	struct vfio_iommu_type1_dma_unmap unmap = { .argsz = sizeof(unmap) };
+	struct rusage before, after;
+	double start;
+
+	getrusage(RUSAGE_SELF, &before);
+	start = now();
+	if (ioctl(bar.container, VFIO_IOMMU_MAP_DMA, &map) < 0)
+		die("VFIO_IOMMU_MAP_DMA of %#zx bytes at %#" PRIx64, mapping->length,
+		    mapping->offset);
+	mapping->seconds = now() - start;
+	getrusage(RUSAGE_SELF, &after);
+	mapping->faults = (size_t)(after.ru_minflt - before.ru_minflt);
+
+	unmap.iova = map.iova;
+	unmap.size = map.size;
+	if (ioctl(bar.container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
+		die("VFIO_IOMMU_UNMAP_DMA");
+}
+
+static void map_bar(struct mapping *mapping)
+{
+	off_t offset = (off_t)(bar.offset + mapping->offset);
+	int prot = PROT_READ | PROT_WRITE;
+
+	if (ask.api)
+		mapping->address =
+			alignmap_mmap(NULL, mapping->length, prot, MAP_SHARED, bar.device, offset);
+	else
+		mapping->address =
+			mmap(NULL, mapping->length, prot, MAP_SHARED, bar.device, offset);
+	if (mapping->address == MAP_FAILED)
+		die("mmap of %#zx bytes at %#" PRIx64, mapping->length, mapping->offset);
+	if (ask.madvise && madvise(mapping->address, mapping->length, MADV_HUGEPAGE) < 0)
+		die("MADV_HUGEPAGE");
+	map_for_dma(mapping);
+	munmap(mapping->address, mapping->length);
+}
+
+/*
+ * Walks the mapping as the kernel fills it: at each place the largest leaf that address and offset
+ * both allow and that ends inside.
+ */
+static size_t entries_at(const struct mapping *mapping)
+{
+	uint64_t address = (uintptr_t)mapping->address, offset = mapping->offset;
+	uint64_t end = offset + page_align(mapping->length);
+	size_t entries = 0, leaf;
+	unsigned int i;
+
+	for (; offset < end; entries++, address += leaf, offset += leaf) {
+		/* The base page, the last, always fits. */
+		for (i = 0; i < leaves.count - 1; i++)
+			if (!((address | offset) & (leaves.size[i] - 1)) &&
+			    end - offset >= leaves.size[i])
+				break;
+		leaf = leaves.size[i];
+	}
+	return entries;
+}
+
+/* The largest leaf size modulo which the address agrees with the offset. */
+static size_t agreement(const struct mapping *mapping)
+{
+	uintptr_t difference = (uintptr_t)mapping->address - mapping->offset;
+	unsigned int i = 0;
+
+	while (difference & (leaves.size[i] - 1))
+		i++;
+	return leaves.size[i];
+}
+
+static void judge(const struct mapping *mapping, const char *length, const char *offset)
+{
+	struct alignmap_plan plan;
+	size_t expected = entries_at(mapping);
+	bool ok = true;
+
+	if (alignmap_plan(&leaves, mapping->length, bar.offset + mapping->offset, &plan) < 0)
+		die("alignmap_plan");
+	if (ask.expect == EXPECT_PLAN) {
+		ok = agreement(mapping) >= plan.alignment && expected == plan.entries;
+		expected = plan.entries;
+	} else if (ask.expect == EXPECT_PAGES) {
+		expected = page_align(mapping->length) / base_page();
+	}
+	ok = ok && mapping->faults == expected;
+	failed = failed || !ok;
+	if (ask.tap)
+		printf("%sok - %s%s, %s at %s: %zu faults%s\n", ok ? "" : "not ", ask.name,
+		       ask.label, length, offset, mapping->faults, ok ? "" : ", see below");
+	if (!ask.tap || !ok)
+		printf("%sway=%s offset=%#" PRIx64 " length=%#zx address=%p alignment=%#zx "
+		       "faults=%zu expected=%zu seconds=%.6f\n",
+		       ask.tap ? "# " : "", ask.name, mapping->offset, mapping->length,
+		       mapping->address, agreement(mapping), mapping->faults, expected,
+		       mapping->seconds);
+	fflush(stdout);
+}
+
+/* Sums of sizes such as 1G-4K; `all` is the BAR's length and `half` half of it. */
+static uint64_t parse(const char *text)
+{
+	const char *at = text;
+	uint64_t sum = 0, term;
+	bool minus = false;
+	char *end;
+
+	for (;;) {
+		if (strncmp(at, "all", 3) == 0) {
+			term = bar.length;
+			at += 3;
+		} else if (strncmp(at, "half", 4) == 0) {
+			term = bar.length / 2;
+			at += 4;
+		} else {
+			term = strtoull(at, &end, 0);
+			if (end == at)
+				break;
+			at = end;
+			switch (*at) {
+			case 'G':
+				term <<= 10;
+				/* fall through */
+			case 'M':
+				term <<= 10;
+				/* fall through */
+			case 'K':
+				term <<= 10;
+				at++;
+			}
+		}
+		sum = minus ? sum - term : sum + term;
+		if (!*at)
+			return sum;
+		if (*at != '+' && *at != '-')
+			break;
+		minus = *at++ == '-';
+	}
+	fprintf(stderr, "bar: %s is no size: write a sum such as 1G-4K, all-2M or half+0x1000\n",
+		text);
+	exit(2);
+}
+
+static bool map_and_judge(const char *length, const char *offset, uint64_t limit)
+{
+	struct mapping mapping = { .offset = parse(offset), .length = parse(length) };
+
+	if (mapping.offset >= bar.length || mapping.length > limit ||
+	    page_align(mapping.length) > bar.length - mapping.offset)
+		return false;
+	map_bar(&mapping);
+	judge(&mapping, length, offset);
+	return true;
+}
+
+/*
+ * Around the bounds of each leaf, below and above, in place and in length. A kernel may need a
+ * second for a gigabyte, so the long ones are mapped from fewer places, and can be shared among
+ * several runs: the @share-th of @shares maps every @shares-th.
+ */
+static void grid(uint64_t limit, unsigned int share, unsigned int shares)
+{
+	unsigned int turn = 0;
+	static const char *const places[] = {
+		"0", "4K", "2M", "1G-2M", "1G-4K", "1G", "1G+4K", "all-6M",
+	};
+	static const char *const more_places[] = {
+		"2M-4K", "2M+4K", "6M", "half-4K", "half+4M-4K",
+	};
+	static const char *const long_ones[] = {
+		"1G-2M", "1G-4K", "1G", "1G+4K", "1G+2M", "all-4M", "all-4K", "all",
+	};
+	static const char *const short_ones[] = {
+		"4K",	 "8K+1", "2M-4K", "2M",	    "2M+1",  "2M+4K",
+		"4M-4K", "4M",	 "4M+8K", "5M+123", "64M-1",
+	};
+
+	for (size_t i = 0; i < COUNT(places); i++)
+		for (size_t j = 0; j < COUNT(long_ones); j++)
+			if (turn++ % shares == share % shares)
+				map_and_judge(long_ones[j], places[i], limit);
+	for (size_t j = 0; j < COUNT(short_ones); j++) {
+		for (size_t i = 0; i < COUNT(places); i++)
+			map_and_judge(short_ones[j], places[i], limit);
+		for (size_t i = 0; i < COUNT(more_places); i++)
+			map_and_judge(short_ones[j], more_places[i], limit);
+	}
+}
+
+/* The measuring code's own first pages and the device's first fault are not to be counted. */
+static void warm_up(void)
+{
+	struct mapping mapping = { .length = base_page() };
+
+	for (int i = 0; i < 2; i++) {
+		map_bar(&mapping);
+		agreement(&mapping);
+	}
+}
+
+static void usage(int status)
+{
+	fputs("usage: bar [option...] BDF\n"
+	      "  -r, --region=N      the BAR's number (2)\n"
+	      "  -o, --offset=SIZE   of the mapping in the BAR (0)\n"
+	      "  -l, --length=SIZE   of the mapping (all)\n"
+	      "  -g, --grid=LIMIT    a grid of offsets and lengths up to LIMIT instead\n"
+	      "  -s, --share=N/M     the Nth of M shares of the grid's long mappings\n"
+	      "  -a, --api           map by alignmap_mmap instead of mmap\n"
+	      "  -m, --madvise       MADV_HUGEPAGE on each mapping\n"
+	      "  -d, --thp-disable   PR_SET_THP_DISABLE for the process\n"
+	      "  -e, --expect=WHAT   plan, address (what follows from it; the default) or pages\n"
+	      "  -n, --name=NAME     of the way, for the output\n"
+	      "  -t, --tap           print TAP\n"
+	      "  -L, --label=LABEL   that follows NAME in it\n"
+	      "Sizes are sums such as 1G-4K, all-2M, half+4K (of the BAR).\n",
+	      status ? stderr : stdout);
+	exit(status);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "region", required_argument, NULL, 'r' },
+		{ "offset", required_argument, NULL, 'o' },
+		{ "length", required_argument, NULL, 'l' },
+		{ "grid", required_argument, NULL, 'g' },
+		{ "share", required_argument, NULL, 's' },
+		{ "api", no_argument, NULL, 'a' },
+		{ "madvise", no_argument, NULL, 'm' },
+		{ "thp-disable", no_argument, NULL, 'd' },
+		{ "expect", required_argument, NULL, 'e' },
+		{ "name", required_argument, NULL, 'n' },
+		{ "tap", no_argument, NULL, 't' },
+		{ "label", required_argument, NULL, 'L' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *offset = "0", *length = "all", *limit = NULL;
+	unsigned int region = VFIO_PCI_BAR2_REGION_INDEX;
+	unsigned int share = 0, shares = 1;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "r:o:l:g:s:amde:n:tL:h", options, NULL)) != -1) {
+		switch (option) {
+		case 'r':
+			region = (unsigned int)strtoul(optarg, NULL, 0);
+			break;
+		case 'o':
+			offset = optarg;
+			break;
+		case 'l':
+			length = optarg;
+			break;
+		case 'g':
+			limit = optarg;
+			break;
+		case 's':
+			if (sscanf(optarg, "%u/%u", &share, &shares) != 2 || !shares)
+				usage(2);
+			break;
+		case 'a':
+			ask.api = true;
+			break;
+		case 'm':
+			ask.madvise = true;
+			break;
+		case 'd':
+			if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) < 0)
+				die("PR_SET_THP_DISABLE");
+			break;
+		case 'e':
+			if (strcmp(optarg, "plan") == 0)
+				ask.expect = EXPECT_PLAN;
+			else if (strcmp(optarg, "address") == 0)
+				ask.expect = EXPECT_ADDRESS;
+			else if (strcmp(optarg, "pages") == 0)
+				ask.expect = EXPECT_PAGES;
+			else
+				usage(2);
+			break;
+		case 'n':
+			ask.name = optarg;
+			break;
+		case 't':
+			ask.tap = true;
+			break;
+		case 'L':
+			ask.label = optarg;
+			break;
+		case 'h':
+			usage(0);
+			break;
+		default:
+			usage(2);
+		}
+	}
+	if (optind != argc - 1)
+		usage(2);
+
+	if (alignmap_host_leaves(ALIGNMAP_VFIO, &leaves) < 0)
+		die("alignmap_host_leaves");
+	open_bar(argv[optind], region);
+	warm_up();
+	if (limit) {
+		grid(parse(limit), share, shares);
+	} else if (!map_and_judge(length, offset, UINT64_MAX)) {
+		fprintf(stderr, "bar: %s at %s is not inside the BAR\n", length, offset);
+		return 2;
+	}
+	return failed;
+}

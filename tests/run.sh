@@ -1,0 +1,120 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+# Builds libalignmap and runs its tests: the units, the system tests on this machine's kernel, both
+# again under sanitizers, and the lab's kernels with real VFIO. Ends with counts.
+#
+#	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
+#
+# --ci      also what a change must pass: clang, formatting, licences, shell scripts, meson dist
+# --full    --ci, and what takes long
+# --no-lab  not the lab, which takes most of the time
+# -b        where to build (default: build-tests in the project's folder)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+ci=no lab=yes builds=$PWD/build-tests
+while [ $# -gt 0 ]; do
+	case $1 in
+	--ci | --full) ci=yes ;;
+	--no-lab) lab=no ;;
+	-b) builds=$(realpath -m "${2:?-b wants a folder}") && shift ;;
+	*) sed -n '/^# Builds/,/^[^#]/s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+	esac
+	shift
+done
+
+mkdir -p "$builds"
+results=$builds/results.tap
+: >"$results"
+started=$SECONDS
+
+say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+
+# Takes the TAP lines out of a log, with the name of what ran in front.
+record() { # NAME LOG
+	sed -n -E "s/^((not )?ok)( [0-9]+)?( -)? (.*)/\1 - $1: \5/p" "$2" >>"$results"
+}
+
+# One check that is no test program: its output is shown only where it fails.
+check() { # NAME COMMAND...
+	local name=$1 verdict=ok
+	shift
+	if ! "$@" >"$builds/check.log" 2>&1; then
+		verdict='not ok'
+		tail -n 40 "$builds/check.log"
+	fi
+	echo "$verdict - $name" | tee -a "$results"
+}
+
+build() { # NAME MESON_OPTIONS...
+	local name=$1
+	shift
+	if ! { meson setup --reconfigure "$builds/$name" -Dwerror=true "$@" ||
+		meson setup "$builds/$name" -Dwerror=true "$@"; } >"$builds/$name.log" 2>&1; then
+		tail -n 30 "$builds/$name.log"
+		return 1
+	fi
+	meson compile -C "$builds/$name" >>"$builds/$name.log" 2>&1 ||
+		{ tail -n 60 "$builds/$name.log" && return 1; }
+}
+
+run() { # NAME MESON_TEST_ARGUMENTS...
+	local name=$1 status=0
+	shift
+	meson test -C "$builds/$name" --no-rebuild --print-errorlogs "$@" || status=$?
+	record "$name" "$builds/$name/meson-logs/testlog.txt"
+	# A test that crashed has no line of its own.
+	[ "$status" = 0 ] || echo "not ok - $name: meson test ended with $status" >>"$results"
+}
+
+if [ $ci = yes ]; then tests/lab/need build lab ci; else tests/lab/need build lab; fi
+
+say 'gcc: unit and system tests'
+build gcc
+run gcc --suite unit --suite system
+
+say 'AddressSanitizer and UndefinedBehaviorSanitizer'
+build asan -Db_sanitize=address,undefined
+run asan --suite unit --suite system
+
+say 'ThreadSanitizer: the threads'
+build tsan -Db_sanitize=thread
+run tsan --suite threads
+
+if [ $ci = yes ]; then
+	say 'clang'
+	CC=clang build clang
+	run clang --suite unit --suite system
+	say 'the tree'
+	check 'gcc, without optimization, warns of nothing' build gcc-O0 -Dbuildtype=debug
+	mapfile -t sources < <(git ls-files '*.[ch]')
+	check 'clang-format changes nothing' clang-format --dry-run -Werror "${sources[@]}"
+	check 'reuse lint passes' reuse lint
+	mapfile -t scripts < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh')
+	check 'shellcheck finds nothing' shellcheck "${scripts[@]}"
+	check 'codespell finds nothing' codespell --skip=LICENSES,COPYING,.git,build-tests .
+	check 'meson dist makes a tarball that builds' \
+		meson dist -C "$builds/gcc" --allow-dirty --formats xztar --no-tests
+fi
+
+if [ $lab = yes ]; then
+	say "the lab: Debian's kernels with VFIO"
+	tests/lab/run -b "$builds/gcc" 2>&1 | tee "$builds/lab.log" || true
+	record lab "$builds/lab.log"
+	grep -q '^ok' "$builds/lab.log" || echo 'not ok - lab: no test ran' >>"$results"
+fi
+
+failed=$(grep -c '^not ok' "$results" || true)
+skipped=$(grep -c '^ok.*# SKIP' "$results" || true)
+passed=$(($(grep -c '^ok' "$results" || true) - skipped))
+if [ "$skipped" -gt 0 ]; then
+	say 'skipped'
+	sed -n 's/^ok - \(.*# SKIP.*\)/\1/p' "$results"
+fi
+if [ "$failed" -gt 0 ]; then
+	say 'failed'
+	grep '^not ok' "$results"
+fi
+say 'all'
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
