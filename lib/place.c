@@ -16,7 +16,7 @@
 #include "sys.h"
 
 /* How often a window is lost to another thread before a smaller leaf size is tried. */
-#define CLAIM_ATTEMPTS 16
+#define CLAIM_ATTEMPTS 32
 
 #ifdef ALIGNMAP_ARCHIVE
 mmap_function *alignmap_next_mmap = mmap64;
@@ -50,12 +50,12 @@ static void *as_it_stands(const struct mapping_call *call)
 }
 
 /*
- * An address that is congruent and was free a moment ago, or 0. It is the highest such in a
- * reservation that is just large enough, but for a PMD above it: ext4, xfs, btrfs and fuse take a
- * hint only with that much room (mm/huge_memory.c, __thp_get_unmapped_area), and hugetlbfs rounds
- * a length up to its page.
+ * An address that is congruent and was free a moment ago, or 0. It is the lowest part of a
+ * reservation that is just large enough, but for what lies above it: a PMD, without which ext4,
+ * xfs, btrfs and fuse take no hint (mm/huge_memory.c, __thp_get_unmapped_area) and into which
+ * hugetlbfs may round a length up, and @depth times the whole.
  */
-static uintptr_t find_window(const struct mapping_call *call, size_t alignment)
+static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
 	const size_t page = alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
 	const size_t phase = offset_behind(call) & (alignment - 1);
@@ -66,15 +66,28 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment)
 	long start;
 
 	if (__builtin_add_overflow(length, alignment - page, &reserve) ||
-	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve))
+	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve) ||
+	    __builtin_mul_overflow(reserve, 1 + depth, &reserve))
 		return 0;
 	start = sys_mmap(call->address, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(start))
-		return 0;
+		return depth ? find_window(call, alignment, 0) : 0;
 	if (sys_failed(sys_munmap((uintptr_t)start, reserve)))
 		return 0;
 	highest = (uintptr_t)start + alignment - page;
 	return highest - ((highest - phase) & (alignment - 1));
+}
+
+/*
+ * How deep below the kernel's first choice a thread looks that has lost its window so often. Two
+ * that find and lose in step would do so for ever (64 times in a row were seen) if both chose by
+ * one rule: so each chooses by where its stack lies, and differently each time.
+ */
+static unsigned int depth_after(unsigned int losses)
+{
+	const uint64_t stack = (uintptr_t)__builtin_frame_address(0);
+
+	return losses ? (unsigned int)((stack / 4096 + losses) * 0x9e3779b97f4a7c15 >> 60) : 0;
 }
 
 /*
@@ -84,10 +97,10 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment)
  */
 static void *claim_fixed(const struct mapping_call *call, size_t alignment, uintptr_t *window)
 {
-	for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+	for (unsigned int losses = 0; losses < CLAIM_ATTEMPTS; losses++) {
 		void *mapping;
 
-		*window = find_window(call, alignment);
+		*window = find_window(call, alignment, depth_after(losses));
 		if (!*window)
 			return MAP_FAILED;
 		mapping = alignmap_make_call(call, (void *)*window,
@@ -107,7 +120,7 @@ static void *claim_fixed(const struct mapping_call *call, size_t alignment, uint
 /* The preload's claim: the program's own call, at a suggested address. */
 static void *claim_hint(const struct mapping_call *call, size_t alignment, uintptr_t *window)
 {
-	*window = find_window(call, alignment);
+	*window = find_window(call, alignment, 0);
 	return *window ? alignmap_make_call(call, (void *)*window, call->flags) : MAP_FAILED;
 }
 

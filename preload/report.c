@@ -111,8 +111,9 @@ static int move_high(int fd)
 	return fcntl(fd, F_DUPFD_CLOEXEC, lowest);
 }
 
-static void open_sink(struct sink *sink, const char *destination, const char *variable)
+static void open_sink(struct sink *sink, const char *destination, const char *name)
 {
+	struct text variable = { 0 };
 	struct stat status;
 	int fd, low;
 
@@ -131,7 +132,9 @@ static void open_sink(struct sink *sink, const char *destination, const char *va
 				   O_NONBLOCK,
 			   0600);
 		if (low < 0) {
-			report_complaint(variable, strerror(errno));
+			add_string(&variable, name);
+			add_string(&variable, destination);
+			report_complaint(variable.bytes, strerror(errno));
 			return;
 		}
 		fd = move_high(low);
@@ -184,8 +187,8 @@ void report_open(const struct policy *policy)
 {
 	pid = getpid();
 	madvise_off = !policy->madvise;
-	open_sink(&stats, policy->stats, "ALIGNMAP_STATS");
-	open_sink(&log_sink, policy->log, "ALIGNMAP_LOG");
+	open_sink(&stats, policy->stats, "ALIGNMAP_STATS=");
+	open_sink(&log_sink, policy->log, "ALIGNMAP_LOG=");
 	if (!report_wanted)
 		return;
 	pthread_atfork(NULL, NULL, become_a_fork);

@@ -109,7 +109,7 @@ skipped=$(grep -c '^ok.*# SKIP' "$results" || true)
 passed=$(($(grep -c '^ok' "$results" || true) - skipped))
 if [ "$skipped" -gt 0 ]; then
 	say 'skipped'
-	sed -n 's/^ok - \(.*# SKIP.*\)/\1/p' "$results"
+	sed -n 's/^ok - \(.*# SKIP.*\)/\1/p' "$results" | sort | uniq -c
 fi
 if [ "$failed" -gt 0 ]; then
 	say 'failed'

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#include "system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+enum way way;
+
+void choose_way(int argc, char **argv)
+{
+	static const char *const names[] = {
+		[WAY_API] = "api",
+		[WAY_MMAP] = "mmap",
+		[WAY_MMAP64] = "mmap64",
+		[WAY_RAW] = "raw",
+	};
+
+	for (size_t i = 0; argc > 1 && i < COUNT(names); i++) {
+		if (strcmp(argv[1], names[i]) == 0) {
+			way = (enum way)i;
+			return;
+		}
+	}
+	fprintf(stderr, "%s: the first argument is api, mmap, mmap64 or raw\n", argv[0]);
+	exit(2);
+}
+
+bool insists(void)
+{
+	const char *claim = getenv("ALIGNMAP_CLAIM");
+
+	return way == WAY_API || (claim && strcmp(claim, "fixed") == 0);
+}
+
+void *map(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	switch (way) {
+	case WAY_API:
+		return alignmap_mmap(address, length, prot, flags, fd, offset);
+	case WAY_MMAP:
+		return call_mmap(address, length, prot, flags, fd, offset);
+	case WAY_MMAP64:
+		return call_mmap64(address, length, prot, flags, fd, offset);
+	case WAY_RAW:
+		break;
+	}
+	return map_raw(address, length, prot, flags, fd, offset);
+}
+
+void *map_raw(void *address, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
+}
+
+size_t page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct alignmap_leaves leaves_of(enum alignmap_backing backing)
+{
+	struct alignmap_leaves leaves;
+
+	assert_int_equal(alignmap_host_leaves(backing, &leaves), 0);
+	if (leaves.count < 2)
+		skip_because("this host has no leaf above the base page");
+	return leaves;
+}
+
+size_t pmd_size(void)
+{
+	return leaves_of(ALIGNMAP_ANONYMOUS).size[0];
+}
+
+size_t largest_leaf(void)
+{
+	return leaves_of(ALIGNMAP_ANY).size[0];
+}
+
+size_t deserved(size_t length, uint64_t offset, size_t most)
+{
+	const struct alignmap_leaves leaves = leaves_of(ALIGNMAP_ANY);
+	const size_t page = page_size();
+	const uint64_t end = offset + (length + page - 1) / page * page;
+
+	for (unsigned int i = 0; i < leaves.count; i++) {
+		const uint64_t first = (offset + leaves.size[i] - 1) / leaves.size[i];
+
+		if (leaves.size[i] <= most && (first + 1) * leaves.size[i] <= end)
+			return leaves.size[i];
+	}
+	return page;
+}
+
+bool congruent(const void *mapping, uint64_t offset, size_t alignment)
+{
+	return ((uintptr_t)mapping - offset) % alignment == 0;
+}
+
+/* No stdio here: it allocates, and so changes what is being read. */
+static size_t read_whole(const char *path, char *text, size_t room)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t filled = 0;
+	ssize_t more;
+
+	assert_true(fd >= 0);
+	while ((more = read(fd, text + filled, room - 1 - filled)) > 0)
+		filled += (size_t)more;
+	close(fd);
+	assert_int_equal(more, 0);
+	assert_true(filled < room - 1);
+	text[filled] = '\0';
+	return filled;
+}
+
+void read_address_space(struct address_space *space)
+{
+	char statm[128];
+
+	space->length = read_whole("/proc/self/maps", space->vmas, sizeof(space->vmas));
+	read_whole("/proc/self/statm", statm, sizeof(statm));
+	space->pages = strtoul(statm, NULL, 10);
+}
+
+void assert_same_address_space(const struct address_space *before,
+			       const struct address_space *after)
+{
+	if (SANITIZED)
+		return;
+	assert_string_equal(before->vmas, after->vmas);
+	assert_int_equal(before->pages, after->pages);
+}
+
+void skip_because(const char *reason, ...)
+{
+	char text[256];
+	va_list arguments;
+
+	va_start(arguments, reason);
+	vsnprintf(text, sizeof(text), reason, arguments);
+	va_end(arguments);
+	/* The script "tap" puts it behind the test's name. */
+	print_message("# skipped: %s\n", text);
+	skip();
+}
+
+pid_t fork_child(void)
+{
+	static const int caught[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS };
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		for (size_t i = 0; i < COUNT(caught); i++)
+			signal(caught[i], SIG_DFL);
+		alarm(100);
+	}
+	return pid;
+}
+
+int memfd_of(off_t length)
+{
+	int fd = memfd_create("alignmap-test", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, length), 0);
+	return fd;
+}
+
+int unlinked_file_in(const char *directory, off_t length)
+{
+	char path[4096];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/alignmap-test-XXXXXX", directory);
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	unlink(path);
+	if (ftruncate(fd, length)) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+bool policy_rules_bars(void)
+{
+	struct utsname name;
+	char enabled[64] = "";
+	int major = 0, minor = 0;
+
+	assert_int_equal(uname(&name), 0);
+	assert_int_equal(sscanf(name.release, "%d.%d", &major, &minor), 2);
+	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) == 0)
+		read_whole("/sys/kernel/mm/transparent_hugepage/enabled", enabled, sizeof(enabled));
+	return strstr(enabled, "[madvise]") &&
+	       ((major == 6 && minor >= 16) || (major == 7 && minor < 2));
+}
+
+long summary_number(const char *path, const char *row)
+{
+	char summary[8192];
+	const char *line;
+
+	read_whole(path, summary, sizeof(summary));
+	for (line = strtok(summary, "\n"); line; line = strtok(NULL, "\n")) {
+		line += strspn(line, " ");
+		if (strncmp(line, row, strlen(row)) == 0 && line[strlen(row)] == ' ')
+			return strtol(line + strlen(row), NULL, 10);
+	}
+	return -1;
+}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+# shellcheck shell=bash
+# What the test scripts share: TAP output, a folder that goes away, and the preload.
+# meson sets PROBE, LINKED, LIBRARY (libalignmap.so), SANITIZE (b_sanitize, or empty), RUNTIME (what
+# goes before the library in LD_PRELOAD then, if anything).
+set -u
+: "${PROBE:?}" "${LINKED:?}" "${LIBRARY:?}" "${SANITIZE?}" "${RUNTIME?}"
+
+tests=0
+failed=0
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/alignmap-test-XXXXXX") || exit 99
+trap 'rm -rf "$scratch"' EXIT
+
+# For LD_PRELOAD.
+# shellcheck disable=SC2034
+preload="${RUNTIME:+$RUNTIME }$LIBRARY"
+
+# pass NAME; fail NAME [LINE...]; skip NAME REASON
+pass() {
+	tests=$((tests + 1))
+	printf 'ok %d - %s\n' "$tests" "$1"
+}
+
+fail() {
+	tests=$((tests + 1))
+	failed=$((failed + 1))
+	printf 'not ok %d - %s\n' "$tests" "$1"
+	shift
+	[ $# = 0 ] || printf '%s\n' "$@" | sed 's/^/# /'
+}
+
+skip() {
+	tests=$((tests + 1))
+	printf 'ok %d - %s # SKIP %s\n' "$tests" "$1" "$2"
+}
+
+# check NAME COMMAND...: passes if the command succeeds.
+check() {
+	local name=$1
+
+	shift
+	if "$@"; then
+		pass "$name"
+	else
+		fail "$name" "$*"
+	fi
+}
+
+# same NAME EXPECTED ACTUAL
+same() {
+	if [ "$2" = "$3" ]; then
+		pass "$1"
+	else
+		fail "$1" "expected: ${2:-nothing}" "got: ${3:-nothing}"
+	fi
+}
+
+# Whether Linux applies the THP policy to device memory here, and that policy is [madvise].
+thp_policy_rules_bars() {
+	local major minor
+
+	grep -qF '[madvise]' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null || return
+	IFS=. read -r major minor _ < <(uname -r)
+	minor=${minor%%[^0-9]*}
+	((major == 6 && minor >= 16 || major == 7 && minor < 2))
+}
+
+finish() {
+	printf '1..%d\n' "$tests"
+	[ "$failed" = 0 ]
+	exit
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Threads that map at once: each gets what it asked for, and nobody loses what is his. Both are
+ * tried in a process of their own, the first because ALIGNMAP_STATS is printed at its end, the
+ * second because the control arm destroys mappings.
+ */
+#include "system.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/perf_event.h>
+
+#define THREADS 8
+#define HELD 8
+/* Each thread makes so many mappings. */
+#define EACH (SANITIZED ? 1000 : 4000)
+
+/* A mapping that its thread holds, with a word on some of its pages that nobody else writes. */
+struct held {
+	uint64_t *at;
+	size_t length;
+	uint64_t word;
+};
+
+#define SAMPLES 8
+
+static size_t step_of(const struct held *held)
+{
+	const size_t pages = held->length / page_size();
+
+	return (pages < SAMPLES ? 1 : pages / SAMPLES) * page_size();
+}
+
+static void write_words(const struct held *held)
+{
+	for (size_t at = 0; at < held->length; at += step_of(held))
+		held->at[at / sizeof(uint64_t)] = held->word + at;
+}
+
+/* By a system call, since what was unmapped by others cannot be looked at. */
+static bool still_there(const struct held *held)
+{
+	const size_t step = step_of(held);
+	struct iovec remote[2 * SAMPLES];
+	uint64_t words[2 * SAMPLES];
+	struct iovec local = { words, 0 };
+	size_t count = 0;
+
+	for (size_t at = 0; at < held->length; at += step)
+		remote[count++] = (struct iovec){ (char *)held->at + at, sizeof(uint64_t) };
+	local.iov_len = count * sizeof(uint64_t);
+	if (process_vm_readv(getpid(), &local, 1, remote, count, 0) != (ssize_t)local.iov_len)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (words[i] != held->word + i * step)
+			return false;
+	return true;
+}
+
+static atomic_ulong calls, misplaced, lost, failures;
+static pthread_barrier_t together;
+
+static void run_threads(void *(**roles)(void *), size_t count)
+{
+	pthread_t threads[THREADS];
+
+	if (pthread_barrier_init(&together, NULL, (unsigned int)count))
+		abort();
+	for (size_t i = 0; i < count; i++)
+		if (pthread_create(&threads[i], NULL, roles[i], (void *)(i + 1)))
+			abort();
+	for (size_t i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* Each with a file and a phase of its own. */
+static void *map_and_check(void *number)
+{
+	const size_t id = (uintptr_t)number, length = 4 * pmd_size();
+	const off_t offset = (off_t)(id * page_size());
+	const int file = memfd_of((off_t)(8 * pmd_size()));
+	struct held held[HELD] = { 0 };
+
+	pthread_barrier_wait(&together);
+	for (size_t i = 0; i < EACH + HELD; i++) {
+		struct held *mine = &held[i % HELD];
+
+		if (mine->at) {
+			if (!still_there(mine))
+				lost++;
+			else if (munmap(mine->at, mine->length))
+				abort();
+		}
+		mine->at = NULL;
+		if (i >= EACH)
+			continue;
+		errno = EXDEV;
+		*mine = (struct held){ map(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+					   offset),
+				       length, id << 32 };
+		calls++;
+		if (mine->at == MAP_FAILED || errno != EXDEV)
+			abort();
+		if (!congruent(mine->at, (uint64_t)offset, pmd_size()))
+			misplaced++;
+		write_words(mine);
+	}
+	close(file);
+	return NULL;
+}
+
+static int map_by_eight_threads(void)
+{
+	void *(*roles[THREADS])(void *);
+
+	for (int i = 0; i < THREADS; i++)
+		roles[i] = map_and_check;
+	run_threads(roles, THREADS);
+	printf("%lu %lu %lu\n", calls, misplaced, lost);
+	return 0;
+}
+
+static char stats[] = "/tmp/alignmap-test-XXXXXX";
+
+static int make_stats(void **state)
+{
+	int fd = mkstemp(stats);
+
+	(void)state;
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_stats(void **state)
+{
+	(void)state;
+	return unlink(stats);
+}
+
+static char **arguments;
+
+/* Runs this program once more, and returns what it prints. */
+static FILE *run_eight_threads(pid_t *pid)
+{
+	char *again[] = { arguments[0], arguments[1], (char *)"eight", NULL };
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	*pid = fork_child();
+	if (*pid == 0) {
+		setenv("ALIGNMAP_STATS", stats, 1);
+		dup2(ends[1], STDOUT_FILENO);
+		execv("/proc/self/exe", again);
+		_exit(99);
+	}
+	close(ends[1]);
+	return fdopen(ends[0], "r");
+}
+
+static void eight_threads_that_map_at_once_get_what_they_asked_for(void **state)
+{
+	unsigned long seen = 0, astray = 0, gone = 1;
+	long elsewhere, fallbacks, placed;
+	FILE *said;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	said = run_eight_threads(&pid);
+	assert_non_null(said);
+	assert_int_equal(fscanf(said, "%lu %lu %lu", &seen, &astray, &gone), 3);
+	fclose(said);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	elsewhere = summary_number(stats, "landed elsewhere");
+	fallbacks = summary_number(stats, "fallbacks");
+	placed = summary_number(stats, "placed");
+
+	print_message("# %lu of %lu mappings landed elsewhere\n", astray, seen);
+	assert_int_equal(status, 0);
+	assert_int_equal(seen, THREADS * EACH);
+	assert_int_equal(gone, 0);
+	if (insists())
+		assert_int_equal(astray, 0);
+	if (way == WAY_API)
+		return;
+	/* A sanitizer's runtime may map files, too. */
+	if (SANITIZED) {
+		assert_true(placed >= (long)(seen - astray) && elsewhere >= (long)astray);
+		return;
+	}
+	assert_int_equal(elsewhere, astray);
+	assert_int_equal(placed, seen - astray);
+	assert_int_equal(fallbacks, 0);
+}
+
+/* An event's buffer must have 1 + 2^n pages: its driver refuses any other length. */
+static int perf_event(void)
+{
+	struct perf_event_attr event = {
+		.size = sizeof(event),
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+	};
+
+	return (int)syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+static int refusing;
+static atomic_bool over;
+static unsigned long rounds;
+
+static void *fail_in_the_driver(void *number)
+{
+	const size_t length = 4 * pmd_size();
+
+	(void)number;
+	pthread_barrier_wait(&together);
+	for (unsigned long i = 0; i < rounds; i++) {
+		if (map(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, refusing, 0) !=
+			    MAP_FAILED ||
+		    errno != EINVAL)
+			abort();
+		failures++;
+	}
+	over = true;
+	return NULL;
+}
+
+/* The way that others go: hold the reservation, map over it, and clean up when that fails. */
+static void *fail_naively(void *number)
+{
+	const size_t length = 4 * pmd_size(), reserve = length + pmd_size();
+
+	(void)number;
+	pthread_barrier_wait(&together);
+	for (unsigned long i = 0; i < rounds && !lost; i++) {
+		char *held = map_raw(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *window = held + (-(uintptr_t)held & (pmd_size() - 1));
+
+		if (held == MAP_FAILED)
+			abort();
+		if (map_raw(window, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			    refusing, 0) != MAP_FAILED)
+			abort();
+		munmap(held, reserve);
+		failures++;
+	}
+	over = true;
+	return NULL;
+}
+
+/* Somebody who has nothing to do with it: now anonymous memory, now a file through the library. */
+static void *mind_own_memory(void *number)
+{
+	const uint64_t id = (uintptr_t)number;
+	const int file = memfd_of((off_t)(8 * pmd_size()));
+	struct held held[HELD] = { 0 };
+
+	pthread_barrier_wait(&together);
+	for (uint64_t i = 0; !over || held[i % HELD].at; i++) {
+		struct held *mine = &held[i % HELD];
+		const size_t length = page_size() << (i * 7 + id) % 11;
+
+		if (mine->at) {
+			if (!still_there(mine))
+				lost++;
+			else
+				munmap(mine->at, mine->length);
+		}
+		mine->at = NULL;
+		if (over)
+			continue;
+		mine->length = length;
+		mine->word = id << 48 | i << 24;
+		/* The file's content is the same for all that map it. */
+		if (i % 4 == 3 && length >= pmd_size())
+			mine->word = id << 48;
+		if (i % 4 == 3)
+			mine->at = map(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+		else
+			mine->at = map_raw(NULL, length, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mine->at == MAP_FAILED)
+			abort();
+		write_words(mine);
+		calls++;
+	}
+	close(file);
+	return NULL;
+}
+
+/* Returns whether anybody lost anything; of a process that it destroys, too. */
+static bool loses_mappings(void *(*fail)(void *), unsigned long most)
+{
+	void *(*roles[])(void *) = { fail, mind_own_memory, mind_own_memory, mind_own_memory };
+	int status;
+	pid_t pid;
+
+	rounds = most;
+	pid = fork_child();
+	if (pid == 0) {
+		run_threads(roles, COUNT(roles));
+		printf("# %lu mappings failed beside %lu of others, %lu of which were lost\n",
+		       failures, calls, lost);
+		fflush(NULL);
+		_exit(lost ? 1 : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFSIGNALED(status))
+		print_message("# the process was destroyed: %s\n", strsignal(WTERMSIG(status)));
+	return status != 0;
+}
+
+static void begin(void)
+{
+	refusing = perf_event();
+	if (refusing < 0)
+		skip_because("perf_event_open is not permitted: %s", strerror(errno));
+}
+
+static void a_foreign_mapping_is_never_lost(void **state)
+{
+	(void)state;
+	begin();
+	assert_false(loses_mappings(fail_in_the_driver, 20000));
+	close(refusing);
+}
+
+/* The control: what is asserted above would be seen. */
+static void a_foreign_mapping_is_lost_by_those_who_map_over_a_reservation(void **state)
+{
+	(void)state;
+	begin();
+	assert_true(loses_mappings(fail_naively, 1000000));
+	close(refusing);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			eight_threads_that_map_at_once_get_what_they_asked_for, make_stats,
+			remove_stats),
+		cmocka_unit_test(a_foreign_mapping_is_never_lost),
+	};
+	const struct CMUnitTest control[] = {
+		cmocka_unit_test(a_foreign_mapping_is_lost_by_those_who_map_over_a_reservation),
+	};
+
+	choose_way(argc, argv);
+	arguments = argv;
+	if (argc > 2 && strcmp(argv[2], "eight") == 0)
+		return map_by_eight_threads();
+	if (way == WAY_RAW)
+		return cmocka_run_group_tests(control, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
