@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/*
- * Maps a file where the kernel can map it by its largest page-table entries.
- *
- *	cc file.c $(pkg-config --cflags --libs alignmap) -o file
- *	./file /path/of/a/large/file
- */
+/* Maps a file by large entries: cc file.c $(pkg-config --cflags --libs alignmap) -o file */
 #include <alignmap.h>
 #include <err.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 int main(int argc, char **argv)
 {
@@ -42,8 +36,5 @@ int main(int argc, char **argv)
 	       plan.alignment);
 	printf("page-table entries: %zu, at a page-aligned address up to %zu\n", plan.entries,
 	       (length - 1) / leaves.size[leaves.count - 1] + 1);
-
-	munmap(mapping, length);
-	close(fd);
-	return 0;
+	return munmap(mapping, length);
 }

@@ -40,7 +40,7 @@ struct sink {
 	atomic_int fd;
 	dev_t device;
 	ino_t inode;
-	bool pipe;	     /* or a socket: writing may raise SIGPIPE */
+	bool guarded;	     /* writing may raise SIGPIPE or SIGXFSZ */
 	bool standard_error; /* or a duplicate of it */
 };
 
@@ -114,6 +114,7 @@ static int move_high(int fd)
 static void open_sink(struct sink *sink, const char *destination, const char *name)
 {
 	struct text variable = { 0 };
+	struct rlimit limit;
 	struct stat status;
 	int fd, low;
 
@@ -149,7 +150,8 @@ static void open_sink(struct sink *sink, const char *destination, const char *na
 	}
 	sink->device = status.st_dev;
 	sink->inode = status.st_ino;
-	sink->pipe = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode);
+	sink->guarded = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) ||
+			(getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY);
 	atomic_store_explicit(&sink->fd, fd, memory_order_relaxed);
 	report_wanted = true;
 }
@@ -197,27 +199,30 @@ void report_open(const struct policy *policy)
 }
 
 /*
- * One write(2). A broken pipe must not end the program for our sake: where there can be one,
- * SIGPIPE is held back and taken away.
+ * One write(2). Neither a broken pipe nor a limit of file sizes may end the program for our sake:
+ * where there can be such, their signals are held back, and taken away if it was this write that
+ * raised them.
  */
-static void write_text(int fd, const struct text *text, bool pipe)
+static void write_text(int fd, const struct text *text, bool guarded)
 {
 	const struct timespec now = { 0 };
-	sigset_t pipe_signal, before, pending;
+	sigset_t raised, before, pending;
 	ssize_t written;
 
-	if (!pipe) {
-		written = write(fd, text->bytes, text->length);
-		return;
+	if (guarded) {
+		sigemptyset(&raised);
+		sigaddset(&raised, SIGPIPE);
+		sigaddset(&raised, SIGXFSZ);
+		sigpending(&pending);
+		pthread_sigmask(SIG_BLOCK, &raised, &before);
 	}
-	sigemptyset(&pipe_signal);
-	sigaddset(&pipe_signal, SIGPIPE);
-	sigpending(&pending);
-	pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
 	written = write(fd, text->bytes, text->length);
-	if (written < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE))
-		sigtimedwait(&pipe_signal, NULL, &now);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (guarded) {
+		if (written < 0 && (errno == EPIPE || errno == EFBIG) &&
+		    !sigismember(&pending, errno == EPIPE ? SIGPIPE : SIGXFSZ))
+			sigtimedwait(&raised, NULL, &now);
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
 }
 
 void report_complaint(const char *variable, const char *why)
@@ -292,7 +297,7 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 		add_number(&text, (uint64_t)error, 10, 0);
 	}
 	add_string(&text, "\n");
-	write_text(fd, &text, log_sink.pipe);
+	write_text(fd, &text, log_sink.guarded);
 }
 
 void report_placement(const struct mapping_call *call, const struct placement *placement,
@@ -452,5 +457,5 @@ void report_close(void)
 	if (!still_ours(&stats, fd) || getpid() != pid)
 		return;
 	add_summary(&text);
-	write_text(fd, &text, stats.pipe);
+	write_text(fd, &text, stats.guarded);
 }

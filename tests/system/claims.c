@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <linux/io_uring.h>
@@ -236,13 +238,15 @@ static void flags_that_choose_the_address_leave_it_to_the_kernel(void **state)
 		  AT_A_PAGE },
 		{ "MAP_FIXED_NOREPLACE in vain", length, 0, READ, MAP_SHARED | MAP_FIXED_NOREPLACE,
 		  NEVER, IN_OWN_MAPPING },
+#ifdef MAP_32BIT
 		{ "MAP_32BIT", length, 0, READ, MAP_SHARED | MAP_32BIT, NEVER, ANYWHERE },
+		{ "anonymous MAP_32BIT", 64 * M, 0, WRITE, anonymous | MAP_32BIT, NEVER, ANYWHERE },
+#endif
 		{ "MAP_GROWSDOWN", length, 0, READ, MAP_PRIVATE | MAP_GROWSDOWN, NEVER, ANYWHERE },
 		{ "MAP_STACK", length, 0, READ, MAP_SHARED | MAP_STACK, NEVER, ANYWHERE },
 		{ "MAP_HUGETLB", length, 0, READ, MAP_SHARED | MAP_HUGETLB, NEVER, ANYWHERE },
 		{ "anonymous MAP_FIXED", 64 * M, 0, WRITE, anonymous | MAP_FIXED, NEVER,
 		  IN_OWN_MAPPING },
-		{ "anonymous MAP_32BIT", 64 * M, 0, WRITE, anonymous | MAP_32BIT, NEVER, ANYWHERE },
 		{ "anonymous MAP_GROWSDOWN", 64 * M, 0, WRITE, anonymous | MAP_GROWSDOWN, NEVER,
 		  ANYWHERE },
 		{ "anonymous MAP_STACK", 64 * M, 0, WRITE, anonymous | MAP_STACK, NEVER, ANYWHERE },
@@ -399,6 +403,44 @@ static void a_fixed_claim_that_another_thread_was_faster_with_is_repeated(void *
 	close(file);
 }
 
+/* Room for one reservation and not for a larger one: it must do for every attempt. */
+static int repeat_near_the_address_space_limit(void)
+{
+	const size_t length = 4 * pmd_size(), room = length + 2 * pmd_size();
+	struct address_space *space =
+		map_raw(NULL, sizeof(*space), WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int file = memfd_of((off_t)length);
+	struct rlimit limit;
+	char *mapping;
+
+	read_address_space(space);
+	getrlimit(RLIMIT_AS, &limit);
+	limit.rlim_cur = space->pages * page_size() + room;
+	if (setrlimit(RLIMIT_AS, &limit))
+		return 99;
+	pretend(PRETEND_ERROR, EEXIST, 12);
+	mapping = map(NULL, length, READ, MAP_SHARED, file, 0);
+	if (mapping == MAP_FAILED || !congruent(mapping, 0, pmd_size()))
+		return 1;
+	return take(NULL, 0) == 13 ? 0 : 2;
+}
+
+static void a_repeated_claim_needs_no_more_room_than_the_first(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (SANITIZED)
+		skip_because("a sanitizer needs its address space (RLIMIT_AS)");
+	take(calls, COUNT(calls));
+	pid = fork_child();
+	if (pid == 0)
+		_exit(repeat_near_the_address_space_limit());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void a_mapping_that_landed_elsewhere_is_returned_as_it_is(void **state)
 {
 	const enum pretence pretences[] = { PRETEND_ELSEWHERE, PRETEND_NO_NOREPLACE };
@@ -486,21 +528,28 @@ static void io_uring_is_mapped_as_ever(void **state)
 		cmocka_unit_test(offsets_of_drm_objects_are_left_alone_by_the_preload),         \
 		cmocka_unit_test(anonymous_memory_is_placed_by_the_api_and_when_asked_for)
 
+#define CLAIMS                                                                                   \
+	cmocka_unit_test(a_refused_claim_is_followed_by_the_call_as_it_was),                     \
+		cmocka_unit_test(the_call_as_it_was_decides_after_a_refused_claim),              \
+		cmocka_unit_test(a_fixed_claim_that_another_thread_was_faster_with_is_repeated), \
+		cmocka_unit_test(a_mapping_that_landed_elsewhere_is_returned_as_it_is),          \
+		cmocka_unit_test(map_shared_validate_is_placed_by_hint),                         \
+		cmocka_unit_test(io_uring_is_mapped_as_ever)
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest what_is_placed[] = { ROWS };
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest tests[] = { ROWS, CLAIMS };
+	const struct CMUnitTest insisting[] = {
 		ROWS,
-		cmocka_unit_test(a_refused_claim_is_followed_by_the_call_as_it_was),
-		cmocka_unit_test(the_call_as_it_was_decides_after_a_refused_claim),
-		cmocka_unit_test(a_fixed_claim_that_another_thread_was_faster_with_is_repeated),
-		cmocka_unit_test(a_mapping_that_landed_elsewhere_is_returned_as_it_is),
-		cmocka_unit_test(map_shared_validate_is_placed_by_hint),
-		cmocka_unit_test(io_uring_is_mapped_as_ever),
+		CLAIMS,
+		cmocka_unit_test(a_repeated_claim_needs_no_more_room_than_the_first),
 	};
 
 	choose_way(argc, argv);
 	learn_arm();
+	if (arm & (API | PRELOAD) && insists())
+		return cmocka_run_group_tests(insisting, NULL, NULL);
 	if (arm & (API | PRELOAD))
 		return cmocka_run_group_tests(tests, NULL, NULL);
 	return cmocka_run_group_tests(what_is_placed, NULL, NULL);

@@ -4,6 +4,7 @@
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
+need_common_leaves
 
 # A line of ours begins so.
 ours='^libalignmap'
@@ -210,6 +211,13 @@ for variables in ALIGNMAP_STATS=1 ALIGNMAP_LOG=1 ALIGNMAP_CLAIM=wrong; do
 	run "$variables" brokenpipe 7
 	same "$variables, and a standard error that nobody reads: the exit status is the program's" 7 \
 		"$status"
+done
+# A line at the end of a file that is larger than the limit would raise SIGXFSZ.
+for variable in ALIGNMAP_STATS ALIGNMAP_LOG; do
+	truncate -s 16G "$scratch/limited"
+	(ulimit -f $((8 << 20)) && run "$variable=$scratch/limited" exit 7 && exit "$status")
+	same "$variable to a file that may not grow: the exit status is the program's" 7 $?
+	rm "$scratch/limited"
 done
 run_without() (
 	exec 2>&-

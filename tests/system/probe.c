@@ -191,7 +191,7 @@ static int make_known_calls(void)
 {
 	static const char *const made[] = {
 		"private",    "shared",	    "shared",	  "left-fixed",	    "left-noreplace",
-		"left-hint",  "left-stack", "left-32bit", "left-anonymous", "left-small",
+		"left-hint",  "left-stack", "left-stack", "left-anonymous", "left-small",
 		"left-small", "left-drm",   "wrong",
 	};
 
