@@ -67,7 +67,10 @@ run() { # NAME MESON_TEST_ARGUMENTS...
 	[ "$status" = 0 ] || echo "not ok - $name: meson test ended with $status" >>"$results"
 }
 
-if [ $ci = yes ]; then tests/lab/need build lab ci; else tests/lab/need build lab; fi
+purposes=(build test)
+[ $lab = no ] || purposes+=(lab)
+[ $ci = no ] || purposes+=(ci)
+tests/lab/need "${purposes[@]}"
 
 say 'gcc: unit and system tests'
 build gcc
