@@ -6,6 +6,7 @@
  *	start LIBALIGNMAP EMPTY [ROUNDS]
  */
 #include <errno.h>
+#include <limits.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,8 @@ static int ascending(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	static const char *const names[WAYS] = { "no preload", "empty object", "libalignmap" };
-	char preload[WAYS][4096];
+	char preload[WAYS][PATH_MAX + 16];
+	char path[2][PATH_MAX];
 	double *times[WAYS];
 	double median[WAYS];
 	int rounds = argc == 4 ? atoi(argv[3]) : 1000;
@@ -63,14 +65,14 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	for (int i = 1; i <= 2; i++) {
-		/* ld.so only warns of what it cannot load. */
-		if (access(argv[i], R_OK)) {
+		/* ld.so only warns of what it cannot load, and looks elsewhere without a slash. */
+		if (access(argv[i], R_OK) || !realpath(argv[i], path[i - 1])) {
 			fprintf(stderr, "start: %s: %s\n", argv[i], strerror(errno));
 			return 1;
 		}
 	}
-	snprintf(preload[EMPTY], sizeof(preload[EMPTY]), "LD_PRELOAD=%s", argv[2]);
-	snprintf(preload[OURS], sizeof(preload[OURS]), "LD_PRELOAD=%s", argv[1]);
+	snprintf(preload[EMPTY], sizeof(preload[EMPTY]), "LD_PRELOAD=%s", path[1]);
+	snprintf(preload[OURS], sizeof(preload[OURS]), "LD_PRELOAD=%s", path[0]);
 	for (int way = 0; way < WAYS; way++)
 		times[way] = calloc((size_t)rounds, sizeof(*times[way]));
 	/* The first tenth warms the caches up and is overwritten. */

@@ -6,7 +6,13 @@
 # kernel with emulated devices (tests/lab), and maps BARs of 2 and 4 GiB there, by a program that
 # does what a VMM does and by Debian's QEMU, each without and with the library.
 # On Debian 12 or newer, as root, it installs what it needs; elsewhere it names what is missing.
+#
+#	examples/demo.sh
 set -euo pipefail
+if [ $# != 0 ]; then
+	sed -n '4,11s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+fi
 cd "$(dirname "$(realpath "$0")")/.."
 
 work=$(mktemp -d)

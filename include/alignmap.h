@@ -119,13 +119,15 @@ int alignmap_plan(const struct alignmap_leaves *leaves, size_t length, uint64_t 
  * host's leaf sizes (modulo the PMD at most for anonymous memory). Where no room can be found for
  * that (RLIMIT_AS, RLIMIT_MEMLOCK under mlockall(MCL_FUTURE), a full address space), modulo the
  * next smaller leaf size, and in the end where mmap(2) puts it. Where the kernel or the driver
- * refuses the mapping there, the call is made once more as it stands, and that result is returned:
- *a mapping that mmap(2) would have made is always made, and a caller that must have a congruent one
- * looks at its address. The address is claimed with MAP_FIXED_NOREPLACE, but only suggested where
- * that is refused (MAP_SHARED_VALIDATE) or not known (Linux before 4.17): then the mapping may land
- * elsewhere. For an instant the process holds the length, the alignment and a PMD of address space
- * more, as PROT_NONE; where other threads were faster to take the place, up to sixteen times as
- *much, if that is to be had.
+ * refuses the mapping there, the call is made once more as it stands, and that result is
+ * returned: a mapping that mmap(2) would have made is always made, and a caller that must have a
+ * congruent one looks at its address.
+ *
+ * The address is claimed with MAP_FIXED_NOREPLACE, but only suggested where that is refused
+ * (MAP_SHARED_VALIDATE) or not known (Linux before 4.17): then the mapping may land elsewhere.
+ * For an instant the process holds the length, the alignment and a PMD of address space more, as
+ * PROT_NONE; where other threads were faster to take the place, up to sixteen times as much, if
+ * that is to be had.
  *
  * It makes no other system call than mmap and munmap, but in one case: on a Linux that applies
  * the transparent-huge-page policy to device memory (6.16 up to 7.1), under that policy "madvise",

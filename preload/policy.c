@@ -63,7 +63,7 @@ static bool parse_destination(const char *value, const char **destination)
 static const char *set(struct policy *policy, const char *name, size_t length, const char *value)
 {
 	const char *const a_size = "not a size such as 2M or 1G";
-	const char *const a_switch = "neither 1 nor 0";
+	const char *const a_switch = "neither 1 (on) nor 0 (off)";
 	const char *const a_destination = "neither 1, 0 nor a path with a slash in it";
 #define IS(literal) (length == sizeof(literal) - 1 && memcmp(name, literal, length) == 0)
 
@@ -76,17 +76,20 @@ static const char *set(struct policy *policy, const char *name, size_t length, c
 	if (IS("HINTS"))
 		return parse_switch(value, &policy->hints) ? NULL : a_switch;
 	if (IS("MADVISE"))
-		return parse_switch(value, &policy->madvise) ? NULL : "neither on nor off";
+		return parse_switch(value, &policy->madvise) ? NULL : a_switch;
 	if (IS("STATS"))
 		return parse_destination(value, &policy->stats) ? NULL : a_destination;
 	if (IS("LOG"))
 		return parse_destination(value, &policy->log) ? NULL : a_destination;
 	if (IS("ANON")) {
-		bool all = strcmp(value, "all") == 0;
-
-		if (!all && strcmp(value, "reserve") != 0)
-			return "neither reserve nor all";
-		policy->anon = all ? ANON_ALL : ANON_RESERVE;
+		if (strcmp(value, "none") == 0)
+			policy->anon = ANON_NONE;
+		else if (strcmp(value, "reserve") == 0)
+			policy->anon = ANON_RESERVE;
+		else if (strcmp(value, "all") == 0)
+			policy->anon = ANON_ALL;
+		else
+			return "neither none, reserve nor all";
 		return NULL;
 	}
 	if (IS("CLAIM")) {

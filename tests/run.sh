@@ -17,7 +17,10 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--ci | --full) ci=yes ;;
 	--no-lab) lab=no ;;
-	-b) builds=$(realpath -m "${2:?-b wants a folder}") && shift ;;
+	-b)
+		[ $# -gt 1 ] || { echo 'run.sh: -b wants a folder' >&2 && exit 2; }
+		builds=$(realpath -m "$2") && shift
+		;;
 	*) sed -n '/^# Builds/,/^[^#]/s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 	esac
 	shift

@@ -12,7 +12,13 @@ if [ ! -w "$BUILD/meson-logs" ]; then
 	echo "1..0 # SKIP meson install wants to write into $BUILD"
 	exit 0
 fi
-if meson install -C "$BUILD" --no-rebuild --destdir "$root" >"$scratch/log" 2>&1; then
+# What `ninja uninstall` would remove is the user's last installation, not this one.
+installed=$BUILD/meson-logs/install-log.txt
+[ ! -e "$installed" ] || cp -p "$installed" "$scratch/install-log.txt"
+status=0
+meson install -C "$BUILD" --no-rebuild --destdir "$root" >"$scratch/log" 2>&1 || status=$?
+[ ! -e "$scratch/install-log.txt" ] || cp -p "$scratch/install-log.txt" "$installed"
+if [ "$status" = 0 ]; then
 	pass 'meson install with DESTDIR'
 else
 	fail 'meson install with DESTDIR' "$(cat "$scratch/log")"

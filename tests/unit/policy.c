@@ -78,6 +78,7 @@ static void every_good_value_is_taken(void **state)
 	assert_int_equal(read_good("ALIGNMAP_MAX=1G").max_leaf, 1 << 30);
 	assert_int_equal(read_good("ALIGNMAP_MAX=2T").max_leaf, (size_t)2 << 40);
 	assert_int_equal(read_good("ALIGNMAP_ANON=reserve").anon, ANON_RESERVE);
+	assert_int_equal(read_good("ALIGNMAP_ANON=none").anon, ANON_NONE);
 	assert_int_equal(read_good("ALIGNMAP_ANON=all").anon, ANON_ALL);
 	assert_true(read_good("ALIGNMAP_HINTS=1").hints);
 	assert_false(read_good("ALIGNMAP_HINTS=off").hints);
