@@ -175,12 +175,18 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 		*leaves = (struct alignmap_leaves){ 0 };
 		add(leaves, page, page);
 		/* mm/Kconfig: ARCH_SUPPORTS_PMD_PFNMAP, ARCH_SUPPORTS_PUD_PFNMAP. */
-		if (host->machine == MACHINE_X86_64 || host->machine == MACHINE_ARM64 ||
-		    host->machine == MACHINE_RISCV64)
+		switch (host->machine) {
+		case MACHINE_X86_64:
+		case MACHINE_RISCV64:
+			if (host->leaves.size[0] >= G)
+				add(leaves, page, G);
+			/* fall through */
+		case MACHINE_ARM64:
 			add(leaves, page, host->pmd);
-		if (host->machine != MACHINE_ARM64 && leaves->count == 2 &&
-		    host->leaves.size[0] >= G)
-			add(leaves, page, G);
+			break;
+		default:
+			break;
+		}
 		return 0;
 	}
 	errno = EINVAL;

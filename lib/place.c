@@ -91,9 +91,9 @@ static unsigned int depth_after(unsigned int losses)
 }
 
 /*
- * The API's claim: there or nowhere. MAP_FAILED with errno EEXIST: lost to other threads, and no
- * window is to be had. A kernel that knows no MAP_FIXED_NOREPLACE (before 4.17) takes it for a
- * hint, and its answer is as good as any.
+ * The API's claim: there or nowhere. MAP_FAILED with a @window of 0: there is no room, or every
+ * one was lost to other threads. A kernel that knows no MAP_FIXED_NOREPLACE (before 4.17) takes it
+ * for a hint, and its answer is as good as any.
  */
 static void *claim_fixed(const struct mapping_call *call, size_t alignment, uintptr_t *window)
 {

@@ -33,15 +33,8 @@ one_line_names() {
 is_silent() {
 	ran_on && [ ! -s "$scratch/err" ]
 }
-verdict() {
-	local name=$1
-
-	shift
-	if "$@"; then
-		pass "$name"
-	else
-		fail "$name" "status $status" "$(cat "$scratch/out")" "$(cat "$scratch/err")"
-	fi
+details() {
+	printf '%s\n' "status $status" "$(cat "$scratch/out")" "$(cat "$scratch/err")"
 }
 
 long=$(printf 'x%.0s' {1..5000})

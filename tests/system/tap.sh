@@ -46,6 +46,18 @@ check() {
 	fi
 }
 
+# verdict NAME COMMAND...: the same, and where it fails shows what the script's own "details" prints.
+verdict() {
+	local name=$1
+
+	shift
+	if "$@"; then
+		pass "$name"
+	else
+		fail "$name" "$(details)"
+	fi
+}
+
 # same NAME EXPECTED ACTUAL
 same() {
 	if [ "$2" = "$3" ]; then
