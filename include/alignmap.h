@@ -9,7 +9,12 @@
  * here. A mapping is *congruent* modulo a leaf size when its address and its file offset leave
  * the same remainder; only then can the kernel use leaves of that size for it.
  *
- * Every function is safe in threads. All but alignmap_host_leaves() are safe in signal handlers.
+ * A single mapping is made by alignmap_mmap(). A range that is mapped in pieces, some of it not at
+ * all, is a *window*: alignmap_window_reserve(). The regions of a VFIO device are mapped by
+ * alignmap-vfio.h.
+ *
+ * Every function is safe in threads. alignmap_plan() and alignmap_mmap() are safe in signal
+ * handlers, the others are not.
  */
 #ifndef ALIGNMAP_H
 #define ALIGNMAP_H
@@ -144,6 +149,168 @@ int alignmap_plan(const struct alignmap_leaves *leaves, size_t length, uint64_t 
  * lock taken.
  */
 void *alignmap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+
+/** struct alignmap_window - A congruent range of address space that is held for pieces of files. */
+struct alignmap_window;
+
+/**
+ * ALIGNMAP_STRICT - An option: fail with ENOMEM rather than be placed less well than the plan, or
+ * max_alignment, says.
+ */
+#define ALIGNMAP_STRICT 1ULL
+
+/**
+ * struct alignmap_window_options - How to reserve a window.
+ * @size: sizeof(struct alignmap_window_options), so that later versions can append to it.
+ * @max_alignment: The largest alignment to ask for, in bytes: a power of two and at least the base
+ *	page. 0: as the plan says.
+ * @flags: 0 or ALIGNMAP_STRICT.
+ */
+struct alignmap_window_options {
+	size_t size;
+	size_t max_alignment;
+	uint64_t flags;
+};
+
+/**
+ * alignmap_window_reserve() - Holds address space that is congruent with a range of offsets.
+ * @offset: The first offset of the range, in bytes, a multiple of the base page.
+ * @length: The length of the range in bytes, a multiple of the base page, not 0.
+ * @options: NULL stands for an alignment as the plan says, or what room there is for.
+ *
+ * The whole range gets addresses at once, of which none can be accessed (PROT_NONE), and keeps
+ * them until alignmap_window_release(). They are congruent with the offsets modulo the alignment
+ * that alignmap_plan() gives for @length and @offset over the host's leaf sizes; where there is no
+ * room for that, modulo the next smaller leaf size, down to the base page. So each piece that is
+ * mapped in it by alignmap_window_map() gets the entries that it could get anywhere, but for a
+ * piece that deserves more than the room allowed for.
+ *
+ * For an instant the process holds the length and the alignment of address space. What is held
+ * counts towards RLIMIT_AS, but is no locked memory under mlockall(MCL_FUTURE). It makes the system
+ * calls mmap, munmap and munlock.
+ *
+ * Return: the window, to be freed by alignmap_window_release(). Or NULL with errno set to
+ * EINVAL (@offset or @length is no multiple of the base page, @length is 0, or the options are not
+ * as described), E2BIG (options of a later version that this one does not know),
+ * EOVERFLOW (@offset + @length exceeds 64 bits), ENOMEM (there is no room at all, or with
+ * ALIGNMAP_STRICT none that is aligned as it should be) or EAGAIN (RLIMIT_MEMLOCK, under
+ * mlockall(MCL_FUTURE)).
+ *
+ * Safe in threads, not in signal handlers.
+ */
+struct alignmap_window *alignmap_window_reserve(uint64_t offset, size_t length,
+						const struct alignmap_window_options *options);
+
+/**
+ * alignmap_window_map() - Maps a piece of a file at its place in a window.
+ * @window: The window.
+ * @length: As for mmap(2), in bytes, a multiple of the base page. On hugetlbfs a multiple of the
+ *	file's page size, as @offset is: the kernel would round it up and map over what lies behind.
+ * @prot: As for mmap(2).
+ * @flags: As for mmap(2), without MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_32BIT,
+ *	MAP_GROWSDOWN, MAP_STACK and MAP_HUGETLB.
+ * @fd: As for mmap(2). The window keeps no descriptor: it can be closed.
+ * @offset: As for mmap(2), in bytes. It also says where in the window: the window's first address
+ *	is that of its first offset.
+ *
+ * The piece is mapped aside by alignmap_mmap() and moved to its place by mremap(2). A driver or a
+ * kernel that refuses it leaves its place as it was. Where it cannot be moved (hugetlbfs before
+ * Linux 5.16) or there is no room for it aside, its place is given up for an instant and claimed
+ * for it with MAP_FIXED_NOREPLACE. Another thread's mapping that comes into that gap, or into the
+ * one that a failed mremap(2) may leave, is never touched: that place is *lost*. It stays what it
+ * is, and refuses pieces until the window is released; the rest of the window stays usable.
+ *
+ * It makes the system calls fstatfs, mmap, munmap and mremap, munlock where a place is taken back,
+ * and those that alignmap_mmap() makes on Linux 6.16 to 7.1.
+ *
+ * Return: the address of the piece, to be taken out by alignmap_window_unmap() and not by
+ * munmap(2). Or MAP_FAILED with errno as mmap(2) and mremap(2) set it, and nothing changed but for
+ * a place that is lost. Besides, EINVAL (a piece that is not wholly in the window, not
+ * aligned, or has one of the flags above) and EEXIST (it overlaps another piece, or a place that is
+ * lost now or was before).
+ *
+ * Safe in threads, not in signal handlers.
+ */
+void *alignmap_window_map(struct alignmap_window *window, size_t length, int prot, int flags,
+			  int fd, off_t offset);
+
+/**
+ * alignmap_window_unmap() - Takes pieces out of a window, which keeps their places.
+ * @window: The window.
+ * @offset: Where to begin, in bytes, a multiple of the base page.
+ * @length: How much, in bytes, a multiple of the base page, not 0. The range must not cut a piece;
+ *	what in it is no piece stays as it is.
+ *
+ * It makes the system calls mmap and munlock.
+ *
+ * Return: 0. Or -1 with errno set to EINVAL (the range cuts a piece, is not wholly in the window
+ * or not aligned; nothing is changed then), or as mmap(2) sets it where the kernel refuses to map
+ * PROT_NONE over a piece: ENOMEM near vm.max_map_count, EAGAIN for RLIMIT_MEMLOCK. Then that
+ * piece and those behind it are still there, those before it are out.
+ *
+ * Safe in threads, not in signal handlers.
+ */
+int alignmap_window_unmap(struct alignmap_window *window, uint64_t offset, size_t length);
+
+/**
+ * enum alignmap_extent_state - What lies in a part of a window.
+ * @ALIGNMAP_RESERVED: Nothing; it is held, PROT_NONE.
+ * @ALIGNMAP_MAPPED: A piece.
+ * @ALIGNMAP_LOST: What another thread put there, or nothing: not the window's any more.
+ */
+enum alignmap_extent_state {
+	ALIGNMAP_RESERVED,
+	ALIGNMAP_MAPPED,
+	ALIGNMAP_LOST,
+};
+
+/**
+ * struct alignmap_extent - A part of a window in which all is alike.
+ * @address: Its first address.
+ * @length: Its length in bytes.
+ * @offset: Its first offset in bytes.
+ * @state: What lies there.
+ * @prot: The protection that a piece was mapped with; PROT_NONE otherwise.
+ */
+struct alignmap_extent {
+	void *address;
+	size_t length;
+	uint64_t offset;
+	enum alignmap_extent_state state;
+	int prot;
+};
+
+/**
+ * alignmap_window_query() - What lies where in a window.
+ * @window: The window.
+ * @offset: The offset that is asked about, in bytes.
+ * @extent: Where the answer goes: the piece, the lost place or the whole reserved part between such
+ *	that holds @offset. Unchanged on failure.
+ *
+ * All of a window, from its first offset on::
+ *
+ *	while (alignmap_window_query(window, offset, &extent) == 0)
+ *		offset = extent.offset + extent.length;
+ *
+ * Return: 0, or -1 with errno set to EINVAL: @offset is not in the window, or an argument is NULL.
+ *
+ * Safe in threads, not in signal handlers.
+ */
+int alignmap_window_query(struct alignmap_window *window, uint64_t offset,
+			  struct alignmap_extent *extent);
+
+/**
+ * alignmap_window_release() - Unmaps a window with all its pieces, and frees it.
+ * @window: The window, which no other thread uses any more. NULL: nothing happens.
+ *
+ * What lies in a place that was lost is left alone.
+ *
+ * Return: 0. Or -1 with errno as munmap(2) sets it (ENOMEM near vm.max_map_count): the window is
+ * not freed, and what is left of it can only be released again.
+ *
+ * Safe in threads, not in signal handlers.
+ */
+int alignmap_window_release(struct alignmap_window *window);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
 /*
- * mmap and munmap as bare system calls. Inline, because they are made before this object is
+ * mmap and its like as bare system calls. Inline, because they are made before this object is
  * relocated (from an IFUNC resolver of another library) and where other interposers and sanitizers
- * must not see them. Both return what the kernel returns: a negative errno on failure.
+ * must not see them. All return what the kernel returns: a negative errno on failure.
  */
 #ifndef SYS_H
 #define SYS_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #if defined(__x86_64__) && defined(__LP64__)
@@ -78,6 +79,18 @@ static inline long sys_mmap(void *address, size_t length, int prot, int flags, i
 static inline long sys_munmap(uintptr_t address, size_t length)
 {
 	return sys_call6(SYS_munmap, (long)address, (long)length, 0, 0, 0, 0);
+}
+
+/* Moves a mapping, whole, over whatever is at @to. */
+static inline long sys_mremap(uintptr_t from, size_t length, uintptr_t to)
+{
+	return sys_call6(SYS_mremap, (long)from, (long)length, (long)length,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0);
+}
+
+static inline long sys_munlock(uintptr_t address, size_t length)
+{
+	return sys_call6(SYS_munlock, (long)address, (long)length, 0, 0, 0, 0);
 }
 
 /* Whether a system call's result is an error: the kernel keeps the top 4095 values for that. */
