@@ -101,14 +101,18 @@ struct alignmap_vfio_region {
  * page. What is left is mapped shared, each piece at its place in a window that is congruent with
  * the whole region, and madvise(MADV_HUGEPAGE) is called on it, whose failure means nothing.
  *
- * Return: the region, to be freed by alignmap_vfio_unmap(). Or NULL, with nothing mapped, and
- * errno set to ENODEV (the region has no bytes or cannot be mapped: I/O ports, configuration space,
- * a BAR that is not there),
- * EINVAL (the options are not as described, or a hole is not wholly in the region),
- * E2BIG (options of a later version that this one does not know),
- * EPROTO (what the kernel or a mediated device says of the region contradicts itself: a capability
- * or an area out of range, a chain that loops), or as ioctl(2) (EINVAL: no such region; ENOTTY: no
- * VFIO device), alignmap_window_reserve() and alignmap_window_map() set it.
+ * It makes the system calls ioctl and madvise, and those of alignmap_window_reserve() and
+ * alignmap_window_map().
+ *
+ * Return: the region, to be freed by alignmap_vfio_unmap(). Or NULL, with nothing left mapped (but
+ * near vm.max_map_count, where munmap(2) can fail), and errno set to ENODEV (the region has no
+ * bytes or cannot be mapped: I/O ports, configuration space, a BAR that is not there; one who maps
+ * all BARs passes over it), EINVAL (the options are not as described), ERANGE (a hole is not wholly
+ * in the region), E2BIG (options of a later version that this one does not know), EPROTO (what the
+ * kernel or a mediated device says of the region contradicts itself: a capability or an area out of
+ * range, a chain that loops, a sparse mmap capability twice or of another version than 1), or as
+ * ioctl(2) (EINVAL: no such region; ENOTTY: no VFIO device), alignmap_window_reserve() and
+ * alignmap_window_map() set it.
  *
  * Safe in threads, not in signal handlers.
  */
@@ -120,11 +124,14 @@ struct alignmap_vfio_region *alignmap_vfio_map(int device, unsigned int index,
  * @region: The region. One that is disabled already stays so.
  *
  * For when the device must not be accessed: memory decoding is off, a reset, a power state. Each
- * access faults with SIGSEGV until alignmap_vfio_enable(). What KVM or the IOMMU were given of it
- * is the caller's to take back before.
+ * access faults with SIGSEGV until alignmap_vfio_enable(). What KVM and the IOMMU were given of the
+ * areas must be taken back before, and given anew only when alignmap_vfio_enable() has succeeded:
+ * an area whose place is lost (alignmap_window_map() and alignmap_window_unmap() say when) may hold
+ * other memory of the process.
  *
- * Return: 0, or -1 with errno as alignmap_window_unmap() sets it; some areas may be out then, and
- * either call can be made again.
+ * Return: 0, or -1 with errno set to EINVAL (@region is NULL) or as alignmap_window_unmap() sets
+ * it; some areas may be out then, and either call can be made again. After ENOMEM the one that
+ * could not be taken out is lost, and may stay mapped for good.
  *
  * Safe in threads, not in signal handlers.
  */
@@ -134,8 +141,9 @@ int alignmap_vfio_disable(struct alignmap_vfio_region *region);
  * alignmap_vfio_enable() - Maps a region's areas again, where they were.
  * @region: The region. One that is enabled already stays so.
  *
- * Return: 0, or -1 with errno as alignmap_window_map() sets it; then no area is mapped, if
- * alignmap_vfio_disable() does not fail too.
+ * Return: 0, or -1 with errno set to EINVAL (@region is NULL) or as alignmap_window_map() sets it;
+ * then no area is mapped, if alignmap_vfio_disable() does not fail too. Once an area's place is
+ * lost the call fails with EEXIST: only unmapping the region and mapping it anew helps.
  *
  * Safe in threads, not in signal handlers.
  */
@@ -144,6 +152,8 @@ int alignmap_vfio_enable(struct alignmap_vfio_region *region);
 /**
  * alignmap_vfio_unmap() - Unmaps a region, and frees it.
  * @region: The region, which no other thread uses any more. NULL: nothing happens.
+ *
+ * What lies in a place that was lost is left alone, be it an area that could not be taken out.
  *
  * Return: 0, or -1 with errno as alignmap_window_release() sets it; then it can only be unmapped
  * again.

@@ -14,7 +14,8 @@
  * alignmap-vfio.h.
  *
  * Every function is safe in threads. alignmap_plan() and alignmap_mmap() are safe in signal
- * handlers, the others are not.
+ * handlers, the others are not. Windows and regions have locks: the child that a threaded process
+ * forks must not use those that it inherits.
  */
 #ifndef ALIGNMAP_H
 #define ALIGNMAP_H
@@ -185,9 +186,10 @@ struct alignmap_window_options {
  * mapped in it by alignmap_window_map() gets the entries that it could get anywhere, but for a
  * piece that deserves more than the room allowed for.
  *
- * For an instant the process holds the length and the alignment of address space. What is held
- * counts towards RLIMIT_AS, but is no locked memory under mlockall(MCL_FUTURE). It makes the system
- * calls mmap, munmap and munlock.
+ * For an instant the process holds the length and the alignment of address space; what cannot be
+ * trimmed, near vm.max_map_count, stays held with the window. What is held counts towards
+ * RLIMIT_AS, but is no locked memory under mlockall(MCL_FUTURE). It makes the system calls mmap,
+ * munmap and munlock.
  *
  * Return: the window, to be freed by alignmap_window_release(). Or NULL with errno set to
  * EINVAL (@offset or @length is no multiple of the base page, @length is 0, or the options are not
@@ -213,21 +215,24 @@ struct alignmap_window *alignmap_window_reserve(uint64_t offset, size_t length,
  * @offset: As for mmap(2), in bytes. It also says where in the window: the window's first address
  *	is that of its first offset.
  *
- * The piece is mapped aside by alignmap_mmap() and moved to its place by mremap(2). A driver or a
- * kernel that refuses it leaves its place as it was. Where it cannot be moved (hugetlbfs before
- * Linux 5.16) or there is no room for it aside, its place is given up for an instant and claimed
- * for it with MAP_FIXED_NOREPLACE. Another thread's mapping that comes into that gap, or into the
- * one that a failed mremap(2) may leave, is never touched: that place is *lost*. It stays what it
- * is, and refuses pieces until the window is released; the rest of the window stays usable.
+ * The piece is mapped aside by alignmap_mmap(), which for an instant takes that much address space
+ * once more, and moved to its place by mremap(2). Where it is refused its place is as it was.
+ * Where it cannot be moved (hugetlbfs before Linux 5.16; a seccomp filter) or there is no memory
+ * for it aside (ENOMEM), its place is given up for an instant and claimed for it with
+ * MAP_FIXED_NOREPLACE. mremap(2) too may leave a gap when it fails. Whatever another thread maps in
+ * a gap is never touched: that place is *lost*. So is one of which it cannot be known whether there
+ * was a gap: within some five mappings of vm.max_map_count, or with a filter that fails mremap(2)
+ * with another errno than EPERM and ENOSYS. A lost place stays what it is, and refuses pieces until
+ * the window is released; the rest of the window stays usable.
  *
  * It makes the system calls fstatfs, mmap, munmap and mremap, munlock where a place is taken back,
  * and those that alignmap_mmap() makes on Linux 6.16 to 7.1.
  *
  * Return: the address of the piece, to be taken out by alignmap_window_unmap() and not by
- * munmap(2). Or MAP_FAILED with errno as mmap(2) and mremap(2) set it, and nothing changed but for
- * a place that is lost. Besides, EINVAL (a piece that is not wholly in the window, not
- * aligned, or has one of the flags above) and EEXIST (it overlaps another piece, or a place that is
- * lost now or was before).
+ * munmap(2); errno is unchanged. Or MAP_FAILED with errno as fstatfs(2), mmap(2) and mremap(2) set
+ * it, and nothing changed but for a place that is lost. Besides, EINVAL (@window is NULL, or the
+ * piece is not wholly in the window, not aligned, or has one of the flags above) and EEXIST (it
+ * overlaps another piece, or a place that is lost now or was before).
  *
  * Safe in threads, not in signal handlers.
  */
@@ -243,10 +248,11 @@ void *alignmap_window_map(struct alignmap_window *window, size_t length, int pro
  *
  * It makes the system calls mmap and munlock.
  *
- * Return: 0. Or -1 with errno set to EINVAL (the range cuts a piece, is not wholly in the window
- * or not aligned; nothing is changed then), or as mmap(2) sets it where the kernel refuses to map
- * PROT_NONE over a piece: ENOMEM near vm.max_map_count, EAGAIN for RLIMIT_MEMLOCK. Then that
- * piece and those behind it are still there, those before it are out.
+ * Return: 0. Or -1 with errno set to EINVAL (@window is NULL, or the range cuts a piece, is not
+ * wholly in the window or not aligned; nothing is changed then), or as mmap(2) sets it where the
+ * kernel refuses to map PROT_NONE over a piece. Those before it are out then, those behind it are
+ * still there. So is that piece, but after ENOMEM (near vm.max_map_count, a memory cgroup's limit):
+ * the kernel may or may not have unmapped it, and its place is lost.
  *
  * Safe in threads, not in signal handlers.
  */
@@ -256,7 +262,8 @@ int alignmap_window_unmap(struct alignmap_window *window, uint64_t offset, size_
  * enum alignmap_extent_state - What lies in a part of a window.
  * @ALIGNMAP_RESERVED: Nothing; it is held, PROT_NONE.
  * @ALIGNMAP_MAPPED: A piece.
- * @ALIGNMAP_LOST: What another thread put there, or nothing: not the window's any more.
+ * @ALIGNMAP_LOST: What another thread put there, or nothing, or what cannot be known to be the
+ *	window's any more. The library never touches it again.
  */
 enum alignmap_extent_state {
 	ALIGNMAP_RESERVED,
@@ -303,7 +310,8 @@ int alignmap_window_query(struct alignmap_window *window, uint64_t offset,
  * alignmap_window_release() - Unmaps a window with all its pieces, and frees it.
  * @window: The window, which no other thread uses any more. NULL: nothing happens.
  *
- * What lies in a place that was lost is left alone.
+ * What lies in a place that was lost is left alone, be it a piece that could not be taken out. It
+ * makes the system call munmap.
  *
  * Return: 0. Or -1 with errno as munmap(2) sets it (ENOMEM near vm.max_map_count): the window is
  * not freed, and what is left of it can only be released again.

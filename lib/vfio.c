@@ -19,11 +19,10 @@
 
 struct region {
 	struct alignmap_vfio_region public;
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* for all areas at once; the window has its own for each */
 	struct alignmap_window *window;
 	size_t window_length;
 	int device;
-	int prot;
 	bool enabled;
 	struct alignmap_vfio_area areas[];
 };
@@ -94,7 +93,7 @@ static ssize_t read_areas(const char *info, size_t filled, uint64_t length, size
 		end = area.offset + area.size;
 		/* The last page of the region is the kernel's to vouch for. */
 		end = end == length ? up(end, page) : down(end, page);
-		if (area.size && start < end)
+		if (start < end)
 			ranges[count++] = (struct vfio_range){ start, end - start };
 	}
 	return count;
@@ -191,7 +190,7 @@ ssize_t alignmap_vfio_ranges(const void *info, size_t filled, size_t page,
 		if (!hole.length)
 			continue;
 		if (hole.offset > region.size || hole.length > region.size - hole.offset) {
-			errno = EINVAL;
+			errno = ERANGE;
 			return -1;
 		}
 		count = cut(ranges, count, down(hole.offset, page),
@@ -206,26 +205,24 @@ static struct vfio_region_info *ask(int device, unsigned int index, size_t *fill
 	struct vfio_region_info *info = NULL;
 	uint32_t room = sizeof(*info);
 
-	for (;;) {
+	for (unsigned int attempt = 0; attempt < 4 && room <= MOST_INFO; attempt++) {
 		free(info);
 		info = calloc(1, room);
 		if (!info)
 			return NULL;
 		info->argsz = room;
 		info->index = index;
-		if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, info) < 0)
-			break;
+		if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, info) < 0) {
+			free(info);
+			return NULL;
+		}
 		*filled = room;
 		if (info->argsz <= room)
 			return info;
-		/* It can only grow, so this ends. */
 		room = info->argsz;
-		if (room > MOST_INFO) {
-			errno = EPROTO;
-			break;
-		}
 	}
 	free(info);
+	errno = EPROTO;
 	return NULL;
 }
 
@@ -252,7 +249,7 @@ static int enable(struct region *region)
 			errno = saved;
 			return -1;
 		}
-		/* Some kernels apply the policy for huge pages to BARs (DESIGN, THP policy). */
+		/* Linux 6.16 to 7.1 applies the transparent-huge-page policy to BARs. */
 		madvise(mapping, area->length, MADV_HUGEPAGE);
 	}
 	region->enabled = true;
@@ -270,6 +267,7 @@ static struct region *make_region(int device, const struct vfio_region_info *inf
 								options->flags };
 	struct region *region = calloc(1, sizeof(*region) + count * sizeof(region->areas[0]));
 	struct alignmap_extent extent;
+	int prot = PROT_NONE;
 
 	if (!region)
 		return NULL;
@@ -283,15 +281,15 @@ static struct region *make_region(int device, const struct vfio_region_info *inf
 	pthread_mutex_init(&region->lock, NULL);
 	region->device = device;
 	if (info->flags & VFIO_REGION_INFO_FLAG_READ)
-		region->prot |= PROT_READ;
+		prot |= PROT_READ;
 	if (info->flags & VFIO_REGION_INFO_FLAG_WRITE)
-		region->prot |= PROT_WRITE;
+		prot |= PROT_WRITE;
 	for (size_t i = 0; i < count; i++)
 		region->areas[i] = (struct alignmap_vfio_area){
 			.address = (char *)extent.address + ranges[i].offset,
 			.length = ranges[i].length,
 			.offset = ranges[i].offset,
-			.prot = region->prot,
+			.prot = prot,
 		};
 	region->public = (struct alignmap_vfio_region){
 		.address = extent.address,
@@ -364,6 +362,10 @@ int alignmap_vfio_disable(struct alignmap_vfio_region *public)
 	struct region *region = inside(public);
 	int result;
 
+	if (!region) {
+		errno = EINVAL;
+		return -1;
+	}
 	pthread_mutex_lock(&region->lock);
 	region->enabled = false;
 	result = alignmap_window_unmap(region->window, public->offset, region->window_length);
@@ -376,6 +378,10 @@ int alignmap_vfio_enable(struct alignmap_vfio_region *public)
 	struct region *region = inside(public);
 	int result;
 
+	if (!region) {
+		errno = EINVAL;
+		return -1;
+	}
 	pthread_mutex_lock(&region->lock);
 	result = enable(region);
 	pthread_mutex_unlock(&region->lock);

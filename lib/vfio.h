@@ -20,7 +20,7 @@ struct vfio_range {
  *
  * @info, which need not be aligned, holds @filled bytes that VFIO_DEVICE_GET_REGION_INFO has
  * written, and may hold any nonsense; nothing outside is read. @ranges has room for
- * alignmap_vfio_room(). Returns how many there are, or -1 with errno set to ENODEV, EINVAL or
+ * alignmap_vfio_room(). Returns how many there are, or -1 with errno set to ENODEV, ERANGE or
  * EPROTO as alignmap_vfio_map() says.
  */
 ssize_t alignmap_vfio_ranges(const void *info, size_t filled, size_t page,

@@ -106,6 +106,7 @@ bool alignmap_read_options(const void *callers, void *options, size_t known)
 	if (!callers)
 		return true;
 	memcpy(&size, callers, sizeof(size));
+	/* When they grow, the least stays what it is in 0.1, and what is missing is 0. */
 	if (size < known) {
 		errno = EINVAL;
 		return false;
@@ -191,14 +192,18 @@ static bool fits(const struct alignmap_window *window, uint64_t offset, size_t l
 }
 
 /*
- * The kernel rounds a hugetlbfs mapping up to the file's page size, over whatever lies behind
- * (mm/mmap.c, ksys_mmap_pgoff).
+ * Whether the file maps no more than it is asked to; if not, errno says why. The kernel rounds a
+ * hugetlbfs mapping up to the file's page size, over whatever lies behind (mm/mmap.c,
+ * ksys_mmap_pgoff).
  */
 static bool suits_file(int fd, uintptr_t place, size_t length, uint64_t offset)
 {
 	struct statfs status;
 
-	return fstatfs(fd, &status) || status.f_type != HUGETLBFS_MAGIC ||
+	if (fstatfs(fd, &status))
+		return false;
+	errno = EINVAL;
+	return status.f_type != HUGETLBFS_MAGIC ||
 	       !((place | length | offset) & ((size_t)status.f_bsize - 1));
 }
 
@@ -228,17 +233,9 @@ static enum result put_in_gap(uintptr_t place, const struct mapping_call *call)
 }
 
 /*
- * Whether mremap may have unmapped the place before it failed. It looks for the number of mappings
- * first (mm/mremap.c, mremap_to) and runs out of nothing later, but for the charge for private
- * writable memory. A seccomp filter refuses before there is a call.
+ * Mapped aside, where a refusal costs nothing, and moved. A move that fails may have unmapped the
+ * place before (mm/mremap.c, mremap_to), unless a seccomp filter has refused the call.
  */
-static bool may_have_unmapped(int error, const struct mapping_call *call)
-{
-	if (error == ENOMEM)
-		return (call->flags & MAP_TYPE) == MAP_PRIVATE;
-	return error != EPERM && error != ENOSYS;
-}
-
 static enum result put(uintptr_t place, const struct mapping_call *call)
 {
 	void *aside = alignmap_mmap(NULL, call->length, call->prot, call->flags, call->fd,
@@ -248,11 +245,12 @@ static enum result put(uintptr_t place, const struct mapping_call *call)
 	if (aside == MAP_FAILED)
 		return errno == ENOMEM ? put_in_gap(place, call) : PIECE_REFUSED;
 	moved = sys_mremap((uintptr_t)aside, call->length, place);
-	if (!sys_failed(moved))
+	if (moved == (long)place)
 		return PIECE_MAPPED;
-	sys_munmap((uintptr_t)aside, call->length);
-	errno = (int)-moved;
-	if (may_have_unmapped((int)-moved, call) && !hold_again(place, call->length))
+	/* A driver that chooses its own addresses chooses here too, on newer kernels. */
+	sys_munmap(sys_failed(moved) ? (uintptr_t)aside : (uintptr_t)moved, call->length);
+	errno = sys_failed(moved) ? (int)-moved : EEXIST;
+	if (errno != EPERM && errno != ENOSYS && !hold_again(place, call->length))
 		return PIECE_LOST;
 	return put_in_gap(place, call);
 }
@@ -281,10 +279,12 @@ static int map_piece(struct alignmap_window *window, const struct mapping_call *
 	enum result result;
 
 	if (!fits(window, offset, call->length) || call->flags & MAP_ANONYMOUS ||
-	    !flags_are_placeable(call->flags) || !suits_file(call->fd, place, call->length, offset))
+	    !flags_are_placeable(call->flags))
 		return EINVAL;
 	if (at < window->count && window->pieces[at].offset < offset + call->length)
 		return EEXIST;
+	if (!suits_file(call->fd, place, call->length, offset))
+		return errno;
 	if (!make_room(window))
 		return ENOMEM;
 	result = put(place, call);
@@ -318,14 +318,19 @@ void *alignmap_window_map(struct alignmap_window *window, size_t length, int pro
 	return error ? MAP_FAILED : (void *)address_of(window, (uint64_t)offset);
 }
 
-/* 0, or the errno; the piece is still there then. */
-static int take_out(const struct alignmap_window *window, const struct piece *piece)
+/*
+ * 0, or the errno. Linux runs out of memory before or after it has unmapped the piece (mm/vma.c,
+ * vms_abort_munmap_vmas), all else it finds out before.
+ */
+static int take_out(const struct alignmap_window *window, struct piece *piece)
 {
 	const uintptr_t place = address_of(window, piece->offset);
 	long held = hold((void *)place, piece->length, MAP_FIXED);
 
-	/* No driver is asked: it fails before the piece is unmapped, or there is a gap now. */
-	return sys_failed(held) && !hold_again(place, piece->length) ? (int)-held : 0;
+	if (!sys_failed(held) || hold_again(place, piece->length))
+		return 0;
+	piece->lost = held == -ENOMEM;
+	return (int)-held;
 }
 
 static int unmap_pieces(struct alignmap_window *window, uint64_t offset, size_t length)
@@ -345,15 +350,16 @@ static int unmap_pieces(struct alignmap_window *window, uint64_t offset, size_t 
 	}
 	kept = first;
 	for (size_t i = first; i < last; i++) {
-		const struct piece piece = window->pieces[i];
+		struct piece piece = window->pieces[i];
 
 		if (!piece.lost && !error)
 			error = take_out(window, &piece);
 		if (piece.lost || error)
 			window->pieces[kept++] = piece;
 	}
-	memmove(&window->pieces[kept], &window->pieces[last],
-		(window->count - last) * sizeof(window->pieces[0]));
+	if (kept < last)
+		memmove(&window->pieces[kept], &window->pieces[last],
+			(window->count - last) * sizeof(window->pieces[0]));
 	window->count -= last - kept;
 	return error;
 }

@@ -7,26 +7,16 @@
  * It is linked with the archive, which has no mmap, so that LD_PRELOAD decides about its own.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <linux/vfio.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
-#include <alignmap.h>
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#include "device.h"
 
 enum expectation {
 	EXPECT_PLAN,	/* what alignmap_plan() promises, at an address that it asks for */
@@ -43,9 +33,9 @@ static struct {
 	bool tap;
 } ask = { .name = "mmap", .label = "", .expect = EXPECT_ADDRESS };
 
+static struct device device;
+
 static struct {
-	int container;
-	int device;
 	uint64_t offset; /* of the BAR, in the device's file */
 	uint64_t length;
 } bar;
@@ -54,75 +44,17 @@ struct mapping {
 	uint64_t offset; /* in the BAR */
 	size_t length;
 	void *address;
-	size_t faults;
-	double seconds;
+	struct dma_map dma;
 };
 
-static struct alignmap_leaves leaves;
 static bool failed;
-
-__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...)
-{
-	int error = errno;
-	va_list arguments;
-
-	va_start(arguments, format);
-	fputs("bar: ", stderr);
-	vfprintf(stderr, format, arguments);
-	fprintf(stderr, ": %s\n", strerror(error));
-	va_end(arguments);
-	exit(1);
-}
-
-static size_t base_page(void)
-{
-	return leaves.size[leaves.count - 1];
-}
-
-static size_t page_align(size_t length)
-{
-	return (length + base_page() - 1) & ~(base_page() - 1);
-}
-
-static int open_group(const char *bdf)
-{
-	struct vfio_group_status status = { .argsz = sizeof(status) };
-	char link[PATH_MAX], target[PATH_MAX], path[64];
-	ssize_t length;
-	int group;
-
-	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", bdf);
-	length = readlink(link, target, sizeof(target) - 1);
-	if (length < 0)
-		die("%s", link);
-	target[length] = '\0';
-	snprintf(path, sizeof(path), "/dev/vfio/%.32s", strrchr(target, '/') + 1);
-	group = open(path, O_RDWR | O_CLOEXEC);
-	if (group < 0 || ioctl(group, VFIO_GROUP_GET_STATUS, &status) < 0)
-		die("%s", path);
-	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
-		errno = EBUSY;
-		die("%s: not every device of the group is bound to vfio-pci", path);
-	}
-	return group;
-}
 
 static void open_bar(const char *bdf, unsigned int index)
 {
-	struct vfio_region_info region = { .argsz = sizeof(region), .index = index };
-	int group = open_group(bdf);
+	struct vfio_region_info region;
 
-	bar.container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	if (bar.container < 0)
-		die("/dev/vfio/vfio");
-	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &bar.container) < 0)
-		die("VFIO_GROUP_SET_CONTAINER");
-	if (ioctl(bar.container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-		die("VFIO_SET_IOMMU");
-	bar.device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
-	if (bar.device < 0)
-		die("VFIO_GROUP_GET_DEVICE_FD of %s", bdf);
-	if (ioctl(bar.device, VFIO_DEVICE_GET_REGION_INFO, &region) < 0)
+	device_open(&device, bdf);
+	if (!device_region(&device, index, &region))
 		die("VFIO_DEVICE_GET_REGION_INFO of BAR %u", index);
 	if (!(region.flags & VFIO_REGION_INFO_FLAG_MMAP)) {
 		errno = ENODEV;
@@ -132,44 +64,6 @@ static void open_bar(const char *bdf, unsigned int index)
 	bar.length = region.size;
 }
 
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec + time.tv_nsec / 1e9;
-}
-
-/* ru_minflt counts the faults that the kernel takes on the process's behalf in the ioctl. */
-static void map_for_dma(struct mapping *mapping)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)mapping->address,
-		/* Congruent with the BAR, as a guest's address of it is. */
-		.iova = (64ULL << 30) + mapping->offset,
-		.size = page_align(mapping->length),
-	};
-	struct vfio_iommu_type1_dma_unmap unmap = { .argsz = sizeof(unmap) };
-	struct rusage before, after;
-	double start;
-
-	getrusage(RUSAGE_SELF, &before);
-	start = now();
-	if (ioctl(bar.container, VFIO_IOMMU_MAP_DMA, &map) < 0)
-		die("VFIO_IOMMU_MAP_DMA of %#zx bytes at %#" PRIx64, mapping->length,
-		    mapping->offset);
-	mapping->seconds = now() - start;
-	getrusage(RUSAGE_SELF, &after);
-	mapping->faults = (size_t)(after.ru_minflt - before.ru_minflt);
-
-	unmap.iova = map.iova;
-	unmap.size = map.size;
-	if (ioctl(bar.container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
-		die("VFIO_IOMMU_UNMAP_DMA");
-}
-
 static void map_bar(struct mapping *mapping)
 {
 	off_t offset = (off_t)(bar.offset + mapping->offset);
@@ -177,38 +71,16 @@ static void map_bar(struct mapping *mapping)
 
 	if (ask.api)
 		mapping->address =
-			alignmap_mmap(NULL, mapping->length, prot, MAP_SHARED, bar.device, offset);
+			alignmap_mmap(NULL, mapping->length, prot, MAP_SHARED, device.fd, offset);
 	else
-		mapping->address =
-			mmap(NULL, mapping->length, prot, MAP_SHARED, bar.device, offset);
+		mapping->address = mmap(NULL, mapping->length, prot, MAP_SHARED, device.fd, offset);
 	if (mapping->address == MAP_FAILED)
 		die("mmap of %#zx bytes at %#" PRIx64, mapping->length, mapping->offset);
 	if (ask.madvise && madvise(mapping->address, mapping->length, MADV_HUGEPAGE) < 0)
 		die("MADV_HUGEPAGE");
-	map_for_dma(mapping);
+	mapping->dma =
+		device_map_for_dma(&device, mapping->address, mapping->length, mapping->offset);
 	munmap(mapping->address, mapping->length);
-}
-
-/*
- * Walks the mapping as the kernel fills it: at each place the largest leaf that address and offset
- * both allow and that ends inside.
- */
-static size_t entries_at(const struct mapping *mapping)
-{
-	uint64_t address = (uintptr_t)mapping->address, offset = mapping->offset;
-	uint64_t end = offset + page_align(mapping->length);
-	size_t entries = 0, leaf;
-	unsigned int i;
-
-	for (; offset < end; entries++, address += leaf, offset += leaf) {
-		/* The base page, the last, always fits. */
-		for (i = 0; i < leaves.count - 1; i++)
-			if (!((address | offset) & (leaves.size[i] - 1)) &&
-			    end - offset >= leaves.size[i])
-				break;
-		leaf = leaves.size[i];
-	}
-	return entries;
 }
 
 /* The largest leaf size modulo which the address agrees with the offset. */
@@ -225,7 +97,7 @@ static size_t agreement(const struct mapping *mapping)
 static void judge(const struct mapping *mapping, const char *length, const char *offset)
 {
 	struct alignmap_plan plan;
-	size_t expected = entries_at(mapping);
+	size_t expected = entries_at((uintptr_t)mapping->address, mapping->offset, mapping->length);
 	bool ok = true;
 
 	if (alignmap_plan(&leaves, mapping->length, bar.offset + mapping->offset, &plan) < 0)
@@ -236,17 +108,17 @@ static void judge(const struct mapping *mapping, const char *length, const char 
 	} else if (ask.expect == EXPECT_PAGES) {
 		expected = page_align(mapping->length) / base_page();
 	}
-	ok = ok && mapping->faults == expected;
+	ok = ok && mapping->dma.faults == expected;
 	failed = failed || !ok;
 	if (ask.tap)
 		printf("%sok - %s%s, %s at %s: %zu faults%s\n", ok ? "" : "not ", ask.name,
-		       ask.label, length, offset, mapping->faults, ok ? "" : ", see below");
+		       ask.label, length, offset, mapping->dma.faults, ok ? "" : ", see below");
 	if (!ask.tap || !ok)
 		printf("%sway=%s offset=%#" PRIx64 " length=%#zx address=%p alignment=%#zx "
 		       "faults=%zu expected=%zu seconds=%.6f\n",
 		       ask.tap ? "# " : "", ask.name, mapping->offset, mapping->length,
-		       mapping->address, agreement(mapping), mapping->faults, expected,
-		       mapping->seconds);
+		       mapping->address, agreement(mapping), mapping->dma.faults, expected,
+		       mapping->dma.seconds);
 	fflush(stdout);
 }
 
@@ -451,8 +323,6 @@ int main(int argc, char **argv)
 	if (optind != argc - 1)
 		usage(2);
 
-	if (alignmap_host_leaves(ALIGNMAP_VFIO, &leaves) < 0)
-		die("alignmap_host_leaves");
 	open_bar(argv[optind], region);
 	warm_up();
 	if (limit) {

@@ -3,7 +3,7 @@
 # What the library shows, what it wants of others, how much it takes.
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
-: "${ARCHIVE:?}" "${SYMBOL_MAP:?}" "${HEADERS:?}" "${HEAP_COUNTER:?}"
+: "${ARCHIVE:?}" "${BUILD:?}" "${SYMBOL_MAP:?}" "${HEADERS:?}" "${HEAP_COUNTER:?}"
 
 # The names that each node of the symbol map makes public, as nm prints them.
 mapped=$(awk '/^LIBALIGNMAP/ { node = $1 }
@@ -31,7 +31,7 @@ fopen fopen64 fdopen fclose fread fwrite fprintf printf vprintf vfprintf dprintf
 sprintf puts fputs fputc putc putchar perror stdout stderr sscanf __isoc99_sscanf __printf_chk
 __fprintf_chk __snprintf_chk __sprintf_chk syslog setenv putenv'
 names=(
-	'the library imports nothing that allocates, and no stdio'
+	'nothing but windows and VFIO regions allocates, and nothing uses stdio'
 	'the library needs the C library and nothing else'
 	'the library has at most 64 KiB of text'
 	'the heap is asked for nothing more than without it'
@@ -42,9 +42,14 @@ if [ -n "$SANITIZE" ]; then
 	done
 	finish
 fi
-imported=$(nm -D --undefined-only "$LIBRARY" | sed 's/.* //; s/@.*//')
-# shellcheck disable=SC2086 # one line a name
-same "${names[0]}" '' "$(grep -xF "$(printf '%s\n' $heap)" <<<"$imported")"
+# Object by object, as "lib_plan.c.o memcpy": of the archive, and of the library with its preload.
+imported=$(nm -A --undefined-only "$ARCHIVE" "$BUILD"/libalignmap.so.*.p/*.o |
+	sed -E 's|.*[/:]([^/:]+\.o):.* U |\1 |')
+same "${names[0]}" '' "$(grep -E " (${heap//[[:space:]]/|})$" <<<"$imported" |
+	grep -vE '^lib_(window|vfio)\.c\.o ((m|c|re)alloc|reallocarray|free)$')"
+for object in lib_window lib_vfio lib_plan preload_report; do
+	check "$object was looked at" grep -q "^$object\.c\.o " <<<"$imported"
+done
 # The loader is a part of it, and has _r_debug.
 needed=$(readelf -d "$LIBRARY" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -v '^ld-linux')
 same "${names[1]}" libc.so.6 "$needed"

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
-: "${BUILD:?}" "${EXAMPLE:?}" "${CC:?}" "${CXX?}"
+: "${BUILD:?}" "${EXAMPLE:?}" "${CC:?}" "${CXX?}" "${SOURCE:?}"
 
 read -ra cc <<<"$CC"
 root=$scratch/root
@@ -30,18 +30,38 @@ for file in libalignmap.so.0 libalignmap.a pkgconfig/alignmap.pc; do
 	check "$file is installed" test -e "$libdir/$file"
 done
 
+same 'each page of man/ is installed' \
+	"$(find "$SOURCE/man" -name '*.?' | sed -E 's,.*/(.*\.(.)),man\2/\1,' | sort)" \
+	"$(find "$root" -path '*/man/man?/*' | sed 's,.*/man/,,' | sort)"
+
 # As strict as a user may be.
-strict=(-Wall -Wextra -Wpedantic -Werror -Wconversion "-I$includedir" -fsyntax-only)
-for header in "$includedir"/*.h; do
-	name=$(basename "$header")
-	printf '#include <%s>\n#include <%s>\nint x;\n' "$name" "$name" >"$scratch/one.c"
-	cp "$scratch/one.c" "$scratch/one.cc"
-	check "$name alone, in C11" "${cc[@]}" -std=c11 -Wshadow "${strict[@]}" "$scratch/one.c"
-	if [ -n "$CXX" ]; then
-		check "$name alone, in C++11" "$CXX" -std=c++11 "${strict[@]}" "$scratch/one.cc"
-	else
-		skip "$name alone, in C++11" 'no C++ compiler'
-	fi
+strict=(-Wall -Wextra -Wpedantic -Werror -Wconversion -Wsign-conversion -Wundef -Wcast-qual
+	-Wmissing-declarations "-I$includedir" -fsyntax-only)
+# alone LANGUAGE STANDARDS COMPILER EXTENSION OPTION...: each header, twice and nothing else.
+alone() {
+	local language=$1 standards=$2 compiler=$3 extension=$4 header standard name
+
+	shift 4
+	for header in "$includedir"/alignmap*.h; do
+		printf '#include <%s>\n' "${header##*/}" "${header##*/}" >"$scratch/one.$extension"
+		echo 'int x(void);' >>"$scratch/one.$extension"
+		for standard in $standards; do
+			name="${header##*/} alone, in $language$standard, by $compiler"
+			if command -v "$compiler" >/dev/null; then
+				check "$name" "$compiler" "-std=${language,,}$standard" \
+					"${strict[@]}" "$@" "$scratch/one.$extension"
+			else
+				skip "$name" "$compiler is missing"
+			fi
+		done
+	done
+}
+for compiler in gcc clang; do
+	alone C '11 17' $compiler c -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+done
+# Without -Wshadow: alignmap_plan is a structure and a function.
+for compiler in g++ clang++; do
+	alone C++ '11 17' $compiler cc -Wold-style-cast -Wzero-as-null-pointer-constant
 done
 
 names=(
@@ -51,6 +71,7 @@ names=(
 	'examples/file.c builds with the archive'
 	'and runs without the shared object'
 	'a C++ program links'
+	'a C++17 program with windows and VFIO regions links'
 	'LD_PRELOAD=libalignmap.so, literally so, places what a program maps'
 )
 if [ -n "$SANITIZE" ]; then
@@ -89,29 +110,67 @@ else
 	skip "${names[4]}" 'no static C library'
 fi
 
-if [ -n "$CXX" ]; then
-	cat >"$scratch/program.cc" <<-'END'
-		#include <alignmap.h>
-
-		int main()
-		{
-			alignmap_leaves leaves;
-			struct alignmap_plan plan; // there is a function of that name
-
-			return alignmap_host_leaves(ALIGNMAP_ANY, &leaves) ||
-			       ::alignmap_plan(&leaves, 1 << 30, 0, &plan) ||
-			       alignmap_mmap(nullptr, 4096, 0, 0, -1, 0) != (void *)-1;
-		}
-	END
-	if "$CXX" -Wall -Wextra -Werror "$scratch/program.cc" "${flags[@]}" -o "$scratch/program"; then
-		check "${names[5]}" env LD_LIBRARY_PATH="$libdir" "$scratch/program"
+# program NAME STANDARD: the program on standard input builds and ends with 0.
+program() {
+	if [ -z "$CXX" ]; then
+		skip "$1" 'no C++ compiler'
+	elif "$CXX" "-std=$2" -Wall -Wextra -Werror -x c++ - -x none "${flags[@]}" \
+		-o "$scratch/program"; then
+		check "$1" env LD_LIBRARY_PATH="$libdir" "$scratch/program"
 	else
-		fail "${names[5]}"
+		fail "$1"
 	fi
-else
-	skip "${names[5]}" 'no C++ compiler'
-fi
+}
+program "${names[5]}" c++11 <<'END'
+#include <alignmap.h>
 
-same "${names[6]}" 'mmap 4 mmap64 4 secure 0' \
+int main()
+{
+	alignmap_leaves leaves;
+	struct alignmap_plan plan; // there is a function of that name
+
+	return alignmap_host_leaves(ALIGNMAP_ANY, &leaves) ||
+	       ::alignmap_plan(&leaves, 1 << 30, 0, &plan) ||
+	       alignmap_mmap(nullptr, 4096, 0, 0, -1, 0) != (void *)-1;
+}
+END
+program "${names[6]}" c++17 <<'END'
+#include <alignmap-vfio.h>
+#include <cerrno>
+#include <fcntl.h>
+#include <memory>
+#include <sys/mman.h>
+
+struct release {
+	void operator()(alignmap_window *window) { alignmap_window_release(window); }
+};
+
+int main()
+{
+	constexpr size_t length = 1 << 21;
+	const alignmap_window_options options = { sizeof(options), 0, ALIGNMAP_STRICT };
+	const int file = open("/proc/self/exe", O_RDONLY);
+	std::unique_ptr<alignmap_window, release> window(
+		alignmap_window_reserve(0, length, &options));
+	alignmap_extent all, piece;
+
+	if (!window || alignmap_window_query(window.get(), 0, &all) || all.length != length ||
+	    alignmap_window_map(window.get(), length, PROT_READ, MAP_SHARED, file, 0) !=
+		    all.address ||
+	    alignmap_window_query(window.get(), 0, &piece) || piece.state != ALIGNMAP_MAPPED ||
+	    alignmap_window_unmap(window.get(), 0, length))
+		return 1;
+
+	alignmap_vfio_options holes = {};
+	holes.size = sizeof(holes);
+	alignmap_vfio_region *region = alignmap_vfio_map(file, VFIO_PCI_BAR0_REGION_INDEX, &holes);
+	if (region)
+		return alignmap_vfio_disable(region) || alignmap_vfio_enable(region) ||
+		       alignmap_vfio_unmap(region);
+	return errno != ENOTTY; // no VFIO device
+}
+END
+
+same "${names[7]}" 'mmap 4 mmap64 4 secure 0' \
 	"$(LD_LIBRARY_PATH=$libdir LD_PRELOAD=libalignmap.so "$PROBE" placed)"
 finish
