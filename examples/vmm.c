@@ -4,6 +4,8 @@
  * table, gives them to the IOMMU, takes them out for a reset of the device and puts them back.
  *
  *	cc vmm.c $(pkg-config --cflags --libs alignmap) -o vmm && ./vmm 0000:65:00.0
+ *
+ * It resets the device, which must be bound to vfio-pci.
  */
 #include <alignmap-vfio.h>
 #include <endian.h>
@@ -47,8 +49,9 @@ static int open_path(const char *path)
 
 	if (fd < 0)
 		err(1, "%s: cannot open %s (%s)", bdf, path,
-		    errno == EBUSY ? "end the program that has it open"
-				   : "bind it to vfio-pci by driverctl; be root");
+		    errno == EBUSY    ? "end the program that has it open"
+		    : errno == ENOENT ? "bind the device to vfio-pci, as by driverctl"
+				      : "be root, or get permission");
 	return fd;
 }
 
@@ -146,7 +149,10 @@ static int dma_map(const struct alignmap_vfio_area *area, uint64_t iova)
 	return ioas ? cdev_map(area, iova) : ioctl(iommu, VFIO_IOMMU_MAP_DMA, &map);
 }
 
-/* All areas of a BAR at once: neither kind minds the holes. */
+/*
+ * All areas of a BAR at once: neither kind minds the holes. The kernel writes into the argument how
+ * much that was, so it is made anew each time.
+ */
 static int dma_unmap(const struct bar *bar)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = { sizeof(unmap), 0, bar->guest, bar->length };
@@ -212,9 +218,9 @@ static size_t map_bars(struct bar bars[BARS])
 
 /*
  * Gives a BAR to the IOMMU and prints the faults that the kernel took for it beside the leaves that
- * it takes at best. iommufd refuses device memory (EFAULT): then other devices cannot reach it, and
- * the guest's first accesses take the faults. None is made here for a count: reading a device's
- * registers can change them.
+ * it takes at best. iommufd refuses device memory (EFAULT; since Linux 6.19 it takes a dma-buf
+ * instead): then other devices cannot reach it, and the guest's first accesses take the faults.
+ * None is made here for a count: reading a device's registers can change them.
  */
 static void give(const struct bar *bar)
 {
@@ -255,7 +261,7 @@ static void reset(void)
 	must(ioctl(device, VFIO_DEVICE_GET_INFO, &about), "cannot be asked (see dmesg)");
 	can = about.flags & VFIO_DEVICE_FLAGS_RESET;
 	must(can ? ioctl(device, VFIO_DEVICE_RESET) : 0, "cannot be reset (see dmesg)");
-	printf("%s %s reset\n", bdf, can ? "has been" : "cannot be");
+	printf("%s has %s reset\n", bdf, can ? "been" : "no");
 }
 
 int main(int argc, char **argv)

@@ -4,7 +4,7 @@
  *
  * Maps a region of a VFIO device, such as a PCI device's BAR, with the largest page-table entries
  * that its size allows, without the holes that the kernel or the VMM wants to be trapped, and
- * gives the areas that are left to KVM and to the IOMMU.
+ * lists the areas that are left, to be told to KVM and to the IOMMU.
  */
 #ifndef ALIGNMAP_VFIO_H
 #define ALIGNMAP_VFIO_H
@@ -35,8 +35,9 @@ struct alignmap_vfio_hole {
  * @size: sizeof(struct alignmap_vfio_options), so that later versions can append to it.
  * @max_alignment: As in struct alignmap_window_options.
  * @flags: 0 or ALIGNMAP_STRICT.
- * @holes: What the VMM emulates or traps (the MSI-X table, the PBA), in any order; they may
- *	overlap. Copied.
+ * @holes: What the VMM emulates or traps, in any order; they may overlap. Copied. The library does
+ *	not look for the MSI-X table and the PBA, and since Linux 4.16 the kernel lets them be
+ *	mapped: a VMM that emulates them must name them, or its guest writes the device's own.
  * @hole_count: How many holes there are. 0: @holes is not read.
  */
 struct alignmap_vfio_options {
@@ -50,7 +51,7 @@ struct alignmap_vfio_options {
 /**
  * struct alignmap_vfio_area - A part of a region that is mapped.
  * @address: Where it is mapped: userspace_addr of KVM_SET_USER_MEMORY_REGION, vaddr of
- *	VFIO_IOMMU_MAP_DMA.
+ *	VFIO_IOMMU_MAP_DMA. (IOMMU_IOAS_MAP refuses device memory, with EFAULT.)
  * @length: Its length in bytes, a multiple of the base page: memory_size of the former, size of the
  *	latter.
  * @offset: Its offset in bytes from the region's start: guest_phys_addr and iova are the guest's
@@ -90,7 +91,7 @@ struct alignmap_vfio_region {
 /**
  * alignmap_vfio_map() - Maps what of a device's region can be mapped.
  * @device: The device's file descriptor, of a group or a cdev. It must stay open until
- *	alignmap_vfio_unmap().
+ *	alignmap_vfio_unmap(): alignmap_vfio_enable() maps what has its number.
  * @index: The region's number, such as VFIO_PCI_BAR0_REGION_INDEX.
  * @options: NULL stands for no holes and the best alignment that there is room for.
  *
@@ -106,8 +107,8 @@ struct alignmap_vfio_region {
  *
  * Return: the region, to be freed by alignmap_vfio_unmap(). Or NULL, with nothing left mapped (but
  * near vm.max_map_count, where munmap(2) can fail), and errno set to ENODEV (the region has no
- * bytes or cannot be mapped: I/O ports, configuration space, a BAR that is not there; one who maps
- * all BARs passes over it), EINVAL (the options are not as described), ERANGE (a hole is not wholly
+ * bytes or cannot be mapped: I/O ports, configuration space, a BAR that is not there; to be skipped
+ * when mapping all BARs), EINVAL (the options are not as described), ERANGE (a hole is not wholly
  * in the region), E2BIG (options of a later version that this one does not know), EPROTO (what the
  * kernel or a mediated device says of the region contradicts itself: a capability or an area out of
  * range, a chain that loops, a sparse mmap capability twice or of another version than 1), or as
@@ -142,8 +143,9 @@ int alignmap_vfio_disable(struct alignmap_vfio_region *region);
  * @region: The region. One that is enabled already stays so.
  *
  * Return: 0, or -1 with errno set to EINVAL (@region is NULL) or as alignmap_window_map() sets it;
- * then no area is mapped, if alignmap_vfio_disable() does not fail too. Once an area's place is
- * lost the call fails with EEXIST: only unmapping the region and mapping it anew helps.
+ * then those that were mapped have been taken out, as by alignmap_vfio_disable(), which may fail
+ * too. Once an area's place is lost the call fails with EEXIST: only unmapping the region and
+ * mapping it anew helps.
  *
  * Safe in threads, not in signal handlers.
  */
@@ -153,7 +155,8 @@ int alignmap_vfio_enable(struct alignmap_vfio_region *region);
  * alignmap_vfio_unmap() - Unmaps a region, and frees it.
  * @region: The region, which no other thread uses any more. NULL: nothing happens.
  *
- * What lies in a place that was lost is left alone, be it an area that could not be taken out.
+ * What lies in a place that was lost is left alone; an area that could not be taken out stays
+ * mapped there.
  *
  * Return: 0, or -1 with errno as alignmap_window_release() sets it; then it can only be unmapped
  * again.

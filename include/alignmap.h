@@ -26,6 +26,9 @@
 
 #ifdef __cplusplus
 extern "C" {
+/* g++ would warn of alignmap_plan, a function and a struct. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #endif
 #pragma GCC visibility push(default)
 
@@ -155,16 +158,16 @@ void *alignmap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_
 struct alignmap_window;
 
 /**
- * ALIGNMAP_STRICT - An option: fail with ENOMEM rather than be placed less well than the plan, or
- * max_alignment, says.
+ * ALIGNMAP_STRICT - An option: fail with ENOMEM where there is no room for the alignment that the
+ * plan and max_alignment ask for, rather than take a smaller one.
  */
 #define ALIGNMAP_STRICT 1ULL
 
 /**
  * struct alignmap_window_options - How to reserve a window.
  * @size: sizeof(struct alignmap_window_options), so that later versions can append to it.
- * @max_alignment: The largest alignment to ask for, in bytes: a power of two and at least the base
- *	page. 0: as the plan says.
+ * @max_alignment: A bound in bytes, a power of two and at least the base page: what is asked for is
+ *	the largest leaf size above neither it nor the plan's alignment. 0: there is no bound.
  * @flags: 0 or ALIGNMAP_STRICT.
  */
 struct alignmap_window_options {
@@ -191,12 +194,13 @@ struct alignmap_window_options {
  * RLIMIT_AS, but is no locked memory under mlockall(MCL_FUTURE). It makes the system calls mmap,
  * munmap and munlock.
  *
- * Return: the window, to be freed by alignmap_window_release(). Or NULL with errno set to
+ * Return: the window, to be freed by alignmap_window_release(); alignmap_window_query() of @offset
+ * says at what address it is. Or NULL with errno set to
  * EINVAL (@offset or @length is no multiple of the base page, @length is 0, or the options are not
- * as described), E2BIG (options of a later version that this one does not know),
- * EOVERFLOW (@offset + @length exceeds 64 bits), ENOMEM (there is no room at all, or with
- * ALIGNMAP_STRICT none that is aligned as it should be) or EAGAIN (RLIMIT_MEMLOCK, under
- * mlockall(MCL_FUTURE)).
+ * as described: their size is less than the structure's, for one), E2BIG (options of a later
+ * version that this one does not know, or that are not initialized), EOVERFLOW (@offset + @length
+ * exceeds 64 bits), ENOMEM (there is no room at all, or with ALIGNMAP_STRICT none that is aligned
+ * as it should be) or EAGAIN (RLIMIT_MEMLOCK, under mlockall(MCL_FUTURE)).
  *
  * Safe in threads, not in signal handlers.
  */
@@ -208,7 +212,8 @@ struct alignmap_window *alignmap_window_reserve(uint64_t offset, size_t length,
  * @window: The window.
  * @length: As for mmap(2), in bytes, a multiple of the base page. On hugetlbfs a multiple of the
  *	file's page size, as @offset is: the kernel would round it up and map over what lies behind.
- * @prot: As for mmap(2).
+ * @prot: As for mmap(2). The piece may be given another by mprotect(2), and advice by madvise(2),
+ *	which go when it goes.
  * @flags: As for mmap(2), without MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_32BIT,
  *	MAP_GROWSDOWN, MAP_STACK and MAP_HUGETLB.
  * @fd: As for mmap(2). The window keeps no descriptor: it can be closed.
@@ -216,23 +221,25 @@ struct alignmap_window *alignmap_window_reserve(uint64_t offset, size_t length,
  *	is that of its first offset.
  *
  * The piece is mapped aside by alignmap_mmap(), which for an instant takes that much address space
- * once more, and moved to its place by mremap(2). Where it is refused its place is as it was.
+ * once more, and moved to its place by mremap(2). If it is refused, its place is still reserved.
  * Where it cannot be moved (hugetlbfs before Linux 5.16; a seccomp filter) or there is no memory
  * for it aside (ENOMEM), its place is given up for an instant and claimed for it with
- * MAP_FIXED_NOREPLACE. mremap(2) too may leave a gap when it fails. Whatever another thread maps in
- * a gap is never touched: that place is *lost*. So is one of which it cannot be known whether there
- * was a gap: within some five mappings of vm.max_map_count, or with a filter that fails mremap(2)
- * with another errno than EPERM and ENOSYS. A lost place stays what it is, and refuses pieces until
- * the window is released; the rest of the window stays usable.
+ * MAP_FIXED_NOREPLACE. mremap(2) too may leave a place unmapped when it fails. Whatever another
+ * thread maps in such a gap is never touched: that place is *lost*. So is one of which it cannot be
+ * known whether there was a gap: within some five mappings of vm.max_map_count, or with a filter
+ * that fails mremap(2) with another errno than EPERM and ENOSYS. A lost place stays what it is, and
+ * refuses pieces until the window is released; the rest of the window stays usable.
  *
  * It makes the system calls fstatfs, mmap, munmap and mremap, munlock where a place is taken back,
  * and those that alignmap_mmap() makes on Linux 6.16 to 7.1.
  *
- * Return: the address of the piece, to be taken out by alignmap_window_unmap() and not by
- * munmap(2); errno is unchanged. Or MAP_FAILED with errno as fstatfs(2), mmap(2) and mremap(2) set
- * it, and nothing changed but for a place that is lost. Besides, EINVAL (@window is NULL, or the
- * piece is not wholly in the window, not aligned, or has one of the flags above) and EEXIST (it
- * overlaps another piece, or a place that is lost now or was before).
+ * Return: the address of the piece, to be taken out by alignmap_window_unmap(). It must not be
+ * unmapped, moved or mapped over otherwise: the window takes the place for its own, and later maps
+ * over what another thread has put there. errno is unchanged. Or MAP_FAILED with errno as
+ * fstatfs(2), mmap(2) and mremap(2) set it, and nothing changed but for a place that is lost.
+ * Besides, EINVAL (@window is NULL, or the piece is not wholly in the window, not aligned, or has
+ * one of the flags above) and EEXIST (it overlaps another piece, or a place that is lost now or was
+ * before).
  *
  * Safe in threads, not in signal handlers.
  */
@@ -262,8 +269,8 @@ int alignmap_window_unmap(struct alignmap_window *window, uint64_t offset, size_
  * enum alignmap_extent_state - What lies in a part of a window.
  * @ALIGNMAP_RESERVED: Nothing; it is held, PROT_NONE.
  * @ALIGNMAP_MAPPED: A piece.
- * @ALIGNMAP_LOST: What another thread put there, or nothing, or what cannot be known to be the
- *	window's any more. The library never touches it again.
+ * @ALIGNMAP_LOST: It cannot be known what: another thread may have mapped something. The library
+ *	never touches it again.
  */
 enum alignmap_extent_state {
 	ALIGNMAP_RESERVED,
@@ -310,8 +317,8 @@ int alignmap_window_query(struct alignmap_window *window, uint64_t offset,
  * alignmap_window_release() - Unmaps a window with all its pieces, and frees it.
  * @window: The window, which no other thread uses any more. NULL: nothing happens.
  *
- * What lies in a place that was lost is left alone, be it a piece that could not be taken out. It
- * makes the system call munmap.
+ * What lies in a place that was lost is left alone; a piece that could not be taken out stays
+ * mapped there. It makes the system call munmap.
  *
  * Return: 0. Or -1 with errno as munmap(2) sets it (ENOMEM near vm.max_map_count): the window is
  * not freed, and what is left of it can only be released again.
@@ -322,6 +329,7 @@ int alignmap_window_release(struct alignmap_window *window);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
+#pragma GCC diagnostic pop
 }
 #endif
 

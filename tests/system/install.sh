@@ -59,9 +59,8 @@ alone() {
 for compiler in gcc clang; do
 	alone C '11 17' $compiler c -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 done
-# Without -Wshadow: alignmap_plan is a structure and a function.
 for compiler in g++ clang++; do
-	alone C++ '11 17' $compiler cc -Wold-style-cast -Wzero-as-null-pointer-constant
+	alone C++ '11 17' $compiler cc -Wshadow -Wold-style-cast -Wzero-as-null-pointer-constant
 done
 
 names=(

@@ -91,7 +91,7 @@ for program in installed newer; do
 	exists group
 	run "$scratch/$program" "$bdf"
 	verdict "$program: a device that is not vfio-pci's: it says to bind it" says 1 \
-		"cannot open /dev/vfio/7 (bind it to vfio-pci"
+		"cannot open /dev/vfio/7 (bind the device to vfio-pci"
 	exists group-dev
 	run "$scratch/$program" "$bdf"
 	verdict "$program: a group that is not viable: it says what to bind" says 1 \
@@ -189,7 +189,7 @@ same 'where the IOMMU takes device memory, each area is taken back before the re
 verdict 'it counts the faults of that' same_faults
 
 run MADE_UP_RESET=0 "$scratch/newer" "$bdf"
-same 'a device that cannot be reset is not' "0 $bdf cannot be reset" \
+same 'a device that cannot be reset is not' "0 $bdf has no reset" \
 	"$status $(grep 'reset$' "$scratch/out")$(grep '^reset' "$root/log")"
 run MADE_UP_LOOP=1 timeout 20 "$scratch/newer" "$bdf"
 verdict 'a list of capabilities that loops ends, and cuts nothing' \
