@@ -705,11 +705,24 @@ static void *fail_in_all_ways(void *number)
 	return NULL;
 }
 
+static char *held;
+
+/* Below it lies all that is mapped from now on, so that a gap in it is what the kernel takes first.
+ */
+static void hold_above_others(void)
+{
+	held = map_raw(NULL, WINDOW * page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (size_t i = 0; i < 1000000; i++)
+		if ((char *)map_raw(NULL, page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+				    0) < held)
+			return;
+	abort();
+}
+
 /* The way that others go: map over what is held, and hold it anew when that fails. */
 static void *fail_naively(void *number)
 {
 	const size_t page = page_size();
-	char *held = map_raw(NULL, WINDOW * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	(void)number;
 	for (unsigned long i = 0; i < 1000000 && !lost; i++) {
@@ -804,6 +817,7 @@ static void fail_naively_beside_others(void)
 {
 	void *(*const failing[])(void *) = { fail_naively };
 
+	hold_above_others();
 	run_beside_others(failing, COUNT(failing));
 	_exit(lost ? 1 : 0);
 }
