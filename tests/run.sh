@@ -97,7 +97,9 @@ if [ $ci = yes ]; then
 	CC=clang build clang
 	run clang --suite unit --suite system
 	say 'the descriptions of VFIO regions, fuzzed for a minute'
-	tests/fuzz/run 60 2>&1 | tee "$builds/fuzz.log" || true
+	# An input that fails is left beside the log.
+	(here=$PWD && cd "$builds" && "$here/tests/fuzz/run" 60) 2>&1 |
+		tee "$builds/fuzz.log" || true
 	record fuzz "$builds/fuzz.log"
 	grep -q '^\(not \)\?ok' "$builds/fuzz.log" || echo 'not ok - fuzz: did not run' >>"$results"
 	say 'the tree'
