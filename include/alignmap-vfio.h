@@ -131,8 +131,9 @@ struct alignmap_vfio_region *alignmap_vfio_map(int device, unsigned int index,
  * other memory of the process.
  *
  * Return: 0, or -1 with errno set to EINVAL (@region is NULL) or as alignmap_window_unmap() sets
- * it; some areas may be out then, and either call can be made again. After ENOMEM the one that
- * could not be taken out is lost, and may stay mapped for good.
+ * it; some areas may be out then, and either call can be made again. After ENOMEM an area may be
+ * lost, and stay mapped for good. Once an area's place is lost the call fails with EEXIST: only
+ * unmapping the region and mapping it anew helps.
  *
  * Safe in threads, not in signal handlers.
  */

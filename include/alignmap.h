@@ -258,8 +258,8 @@ void *alignmap_window_map(struct alignmap_window *window, size_t length, int pro
  * Return: 0. Or -1 with errno set to EINVAL (@window is NULL, or the range cuts a piece, is not
  * wholly in the window or not aligned; nothing is changed then), or as mmap(2) sets it where the
  * kernel refuses to map PROT_NONE over a piece. Those before it are out then, those behind it are
- * still there. So is that piece, but after ENOMEM (near vm.max_map_count, a memory cgroup's limit):
- * the kernel may or may not have unmapped it, and its place is lost.
+ * still there. So is that piece, but it may be lost after ENOMEM: where the kernel runs out of
+ * memory it may or may not have unmapped it. alignmap_window_query() says.
  *
  * Safe in threads, not in signal handlers.
  */

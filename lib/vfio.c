@@ -351,6 +351,19 @@ struct alignmap_vfio_region *alignmap_vfio_map(int device, unsigned int index,
 	return region ? &region->public : NULL;
 }
 
+static bool has_lost_an_area(const struct region *region)
+{
+	struct alignmap_extent extent;
+
+	for (size_t i = 0; i < region->public.area_count; i++)
+		if (alignmap_window_query(region->window,
+					  region->public.offset + region->areas[i].offset,
+					  &extent) == 0 &&
+		    extent.state == ALIGNMAP_LOST)
+			return true;
+	return false;
+}
+
 /* The public part is the first member. */
 static struct region *inside(struct alignmap_vfio_region *region)
 {
@@ -369,6 +382,11 @@ int alignmap_vfio_disable(struct alignmap_vfio_region *public)
 	pthread_mutex_lock(&region->lock);
 	region->enabled = false;
 	result = alignmap_window_unmap(region->window, public->offset, region->window_length);
+	/* It may be mapped there still. */
+	if (!result && has_lost_an_area(region)) {
+		errno = EEXIST;
+		result = -1;
+	}
 	pthread_mutex_unlock(&region->lock);
 	return result;
 }

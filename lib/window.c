@@ -58,17 +58,16 @@ static long hold(void *address, size_t length, int flags)
 	return start;
 }
 
-/* Holds a place that is a gap now. False: another thread was faster, it is not ours any more. */
-static bool hold_again(uintptr_t place, size_t length)
+/* Holds a place that is a gap; 0, or a negative errno: it is not, and not known to be ours. */
+static long hold_again(uintptr_t place, size_t length)
 {
 	long start = hold((void *)place, length, MAP_FIXED_NOREPLACE);
 
-	if (start == (long)place)
-		return true;
+	if (sys_failed(start) || start == (long)place)
+		return sys_failed(start) ? start : 0;
 	/* Linux before 4.17 takes the place for a hint. */
-	if (!sys_failed(start))
-		sys_munmap((uintptr_t)start, length);
-	return false;
+	sys_munmap((uintptr_t)start, length);
+	return -EEXIST;
 }
 
 static bool reserve(struct alignmap_window *window, size_t alignment, size_t page)
@@ -229,7 +228,7 @@ static enum result put_in_gap(uintptr_t place, const struct mapping_call *call)
 		sys_munmap((uintptr_t)mapping, call->length);
 		errno = EEXIST;
 	}
-	return hold_again(place, call->length) ? PIECE_REFUSED : PIECE_LOST;
+	return hold_again(place, call->length) ? PIECE_LOST : PIECE_REFUSED;
 }
 
 /*
@@ -250,7 +249,7 @@ static enum result put(uintptr_t place, const struct mapping_call *call)
 	/* A driver that chooses its own addresses chooses here too, on newer kernels. */
 	sys_munmap(sys_failed(moved) ? (uintptr_t)aside : (uintptr_t)moved, call->length);
 	errno = sys_failed(moved) ? (int)-moved : EEXIST;
-	if (errno != EPERM && errno != ENOSYS && !hold_again(place, call->length))
+	if (errno != EPERM && errno != ENOSYS && hold_again(place, call->length))
 		return PIECE_LOST;
 	return put_in_gap(place, call);
 }
@@ -319,15 +318,19 @@ void *alignmap_window_map(struct alignmap_window *window, size_t length, int pro
 }
 
 /*
- * 0, or the errno. Linux runs out of memory before or after it has unmapped the piece (mm/vma.c,
- * vms_abort_munmap_vmas), all else it finds out before.
+ * 0, or the errno. Out of memory, Linux may or may not have unmapped the piece (mm/vma.c,
+ * vms_abort_munmap_vmas); all else that fails, fails before. So does what is asked for first, a
+ * mapping where there is one: with EEXIST, but with ENOMEM where vm.max_map_count is reached.
  */
 static int take_out(const struct alignmap_window *window, struct piece *piece)
 {
 	const uintptr_t place = address_of(window, piece->offset);
-	long held = hold((void *)place, piece->length, MAP_FIXED);
+	long held;
 
-	if (!sys_failed(held) || hold_again(place, piece->length))
+	if (hold_again(place, piece->length) == -ENOMEM)
+		return ENOMEM;
+	held = hold((void *)place, piece->length, MAP_FIXED);
+	if (!sys_failed(held) || !hold_again(place, piece->length))
 		return 0;
 	piece->lost = held == -ENOMEM;
 	return (int)-held;
