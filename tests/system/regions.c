@@ -727,26 +727,6 @@ static void no_larger_alignment_is_used_than_was_asked_for(void **state)
 	assert_true(missed);
 }
 
-#define REQUIRE(claim)                                                                    \
-	do {                                                                              \
-		if (!(claim)) {                                                           \
-			fprintf(stderr, "# line %d: not so: %s (%s)\n", __LINE__, #claim, \
-				strerror(errno));                                         \
-			return 1;                                                         \
-		}                                                                         \
-	} while (0)
-
-static int in_a_child(int (*child)(void))
-{
-	int status;
-	pid_t pid = fork_child();
-
-	if (pid == 0)
-		_exit(child());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
 static int limit_address_space(size_t more)
 {
 	struct rlimit limit;
@@ -795,7 +775,7 @@ static void strict_means_as_the_plan_says_or_not_at_all(void **state)
 	check_and_unmap(region);
 	if (SANITIZED)
 		skip_because("a sanitizer needs its address space (RLIMIT_AS)");
-	assert_int_equal(in_a_child(map_strictly_near_the_limit), 0);
+	assert_int_equal(end_of(map_strictly_near_the_limit), 0);
 }
 
 static void a_thousand_resets_leave_the_address_space_as_it_was(void **state)
@@ -1009,18 +989,11 @@ static int disable_near_the_map_count_limit(void)
 
 static void disabling_that_fails_can_be_repeated(void **state)
 {
-	FILE *setting = fopen("/proc/sys/vm/max_map_count", "re");
-	long most = 0;
-
 	(void)state;
-	assert_non_null(setting);
-	assert_int_equal(fscanf(setting, "%ld", &most), 1);
-	fclose(setting);
-	if (most > 2000000)
-		skip_because("vm.max_map_count is %ld, too many to make", most);
+	need_map_count_in_reach();
 	if (SANITIZED)
 		skip_because("a sanitizer must map for itself (vm.max_map_count)");
-	assert_int_equal(in_a_child(disable_near_the_map_count_limit), 0);
+	assert_int_equal(end_of(disable_near_the_map_count_limit), 0);
 }
 
 /* A filter that fails mremap so as the kernel does, which may have unmapped the place or not. */
@@ -1054,7 +1027,7 @@ static int lose_an_area(void)
 static void a_region_that_has_lost_an_area_can_only_be_unmapped(void **state)
 {
 	(void)state;
-	assert_int_equal(in_a_child(lose_an_area), 0);
+	assert_int_equal(end_of(lose_an_area), 0);
 }
 
 static void an_allocation_that_fails_leaves_nothing(void **state)

@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum way way;
@@ -168,6 +170,17 @@ pid_t fork_child(void)
 	return pid;
 }
 
+int end_of(int (*child)(void))
+{
+	int status;
+	pid_t pid = fork_child();
+
+	if (pid == 0)
+		_exit(child());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
 int memfd_of(off_t length)
 {
 	int fd = memfd_create("alignmap-test", MFD_CLOEXEC);
@@ -195,6 +208,31 @@ int unlinked_file_in(const char *directory, off_t length)
 		return -1;
 	}
 	return fd;
+}
+
+int perf_event(void)
+{
+	struct perf_event_attr event = {
+		.size = sizeof(event),
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+	};
+
+	return (int)syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+void need_map_count_in_reach(void)
+{
+	FILE *setting = fopen("/proc/sys/vm/max_map_count", "re");
+	long most = 0;
+
+	assert_non_null(setting);
+	assert_int_equal(fscanf(setting, "%ld", &most), 1);
+	fclose(setting);
+	if (most > 2000000)
+		skip_because("vm.max_map_count is %ld, too many to make", most);
 }
 
 bool policy_rules_bars(void)

@@ -78,10 +78,32 @@ void skip_because(const char *reason, ...) __attribute__((format(printf, 1, 2)))
  */
 pid_t fork_child(void);
 
+/* Runs a child that tries a limit, which this process would not outlive. Returns how it ended. */
+int end_of(int (*child)(void));
+
+/* In such a child. */
+#define REQUIRE(claim)                                                                    \
+	do {                                                                              \
+		if (!(claim)) {                                                           \
+			fprintf(stderr, "# line %d: not so: %s (%s)\n", __LINE__, #claim, \
+				strerror(errno));                                         \
+			return 1;                                                         \
+		}                                                                         \
+	} while (0)
+
 /* Sparse files of that length, already unlinked. */
 int memfd_of(off_t length);
 /* Returns -1 with errno set. */
 int unlinked_file_in(const char *directory, off_t length);
+
+/*
+ * A file whose driver refuses what is not shared and has not 1 + 2^n pages: an event's buffer.
+ * Returns -1 with errno set.
+ */
+int perf_event(void);
+
+/* Skips the test where vm.max_map_count is more than can be made. */
+void need_map_count_in_reach(void);
 
 /* Whether Linux applies the THP policy to device memory here, and that policy is [madvise]. */
 bool policy_rules_bars(void);

@@ -17,8 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <linux/perf_event.h>
-
 #define THREADS 8
 #define HELD 8
 /* Each thread makes so many mappings. */
@@ -199,20 +197,6 @@ static void eight_threads_that_map_at_once_get_what_they_asked_for(void **state)
 	assert_int_equal(elsewhere, astray);
 	assert_int_equal(placed, seen - astray);
 	assert_int_equal(fallbacks, 0);
-}
-
-/* An event's buffer must have 1 + 2^n pages: its driver refuses any other length. */
-static int perf_event(void)
-{
-	struct perf_event_attr event = {
-		.size = sizeof(event),
-		.type = PERF_TYPE_SOFTWARE,
-		.config = PERF_COUNT_SW_DUMMY,
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
-	};
-
-	return (int)syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
 static int refusing;

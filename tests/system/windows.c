@@ -1091,14 +1091,7 @@ static void reserve_at_the_map_count(void)
 
 static void near_the_map_count_limit(void (*what)(void))
 {
-	FILE *setting = fopen("/proc/sys/vm/max_map_count", "re");
-	long most = 0;
-
-	assert_non_null(setting);
-	assert_int_equal(fscanf(setting, "%ld", &most), 1);
-	fclose(setting);
-	if (most > 2000000)
-		skip_because("vm.max_map_count is %ld, too many to make", most);
+	need_map_count_in_reach();
 	if (SANITIZED)
 		skip_because("a sanitizer needs its own mappings (vm.max_map_count)");
 	pmd_size();

@@ -19,8 +19,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <linux/perf_event.h>
-
 /* How a child ends that cannot do its part here. */
 #define SKIPPED 77
 
@@ -127,20 +125,6 @@ static inline int stamped_file(size_t pages)
 				 sizeof(value));
 	}
 	return fd;
-}
-
-/* An event's ring must be shared: its driver refuses any other mapping. */
-static inline int perf_event(void)
-{
-	struct perf_event_attr event = {
-		.size = sizeof(event),
-		.type = PERF_TYPE_SOFTWARE,
-		.config = PERF_COUNT_SW_DUMMY,
-		.exclude_kernel = 1,
-		.exclude_hv = 1,
-	};
-
-	return (int)syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
 /* What a page is, without touching it and however many mappings there are. */

@@ -263,28 +263,6 @@ static void types_and_flags_that_are_none(void **state)
 	close(file);
 }
 
-/* Limits are tried in a child, which they would otherwise outlive. Returns how it ended. */
-static int in_a_child(int (*child)(void))
-{
-	int status;
-	pid_t pid;
-
-	pid = fork_child();
-	if (pid == 0)
-		_exit(child());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
-#define REQUIRE(claim)                                                                    \
-	do {                                                                              \
-		if (!(claim)) {                                                           \
-			fprintf(stderr, "# line %d: not so: %s (%s)\n", __LINE__, #claim, \
-				strerror(errno));                                         \
-			return 1;                                                         \
-		}                                                                         \
-	} while (0)
-
 static int limit_address_space(size_t more)
 {
 	struct rlimit limit;
@@ -343,7 +321,7 @@ static void a_limit_that_leaves_no_room_for_a_reservation_refuses_no_mapping(voi
 	(void)state;
 	if (SANITIZED)
 		skip_because("a sanitizer needs its address space (RLIMIT_AS)");
-	assert_int_equal(in_a_child(map_near_the_address_space_limit), 0);
+	assert_int_equal(end_of(map_near_the_address_space_limit), 0);
 }
 
 static int map_near_the_limit_of_locked_memory(void)
@@ -371,7 +349,7 @@ static void a_limit_of_locked_memory_refuses_no_mapping_either(void **state)
 	(void)state;
 	if (SANITIZED)
 		skip_because("under a sanitizer mlockall() does nothing");
-	assert_int_equal(in_a_child(map_near_the_limit_of_locked_memory), 0);
+	assert_int_equal(end_of(map_near_the_limit_of_locked_memory), 0);
 }
 
 /* How many mappings can still be made, by either way; errno is what ended it. */
@@ -429,16 +407,9 @@ static int map_near_the_map_count_limit(void)
 
 static void the_map_count_limit_is_where_it_was(void **state)
 {
-	FILE *setting = fopen("/proc/sys/vm/max_map_count", "re");
-	long most = 0;
-
 	(void)state;
-	assert_non_null(setting);
-	assert_int_equal(fscanf(setting, "%ld", &most), 1);
-	fclose(setting);
-	if (most > 2000000)
-		skip_because("vm.max_map_count is %ld, too many to make", most);
-	assert_int_equal(in_a_child(map_near_the_map_count_limit), 0);
+	need_map_count_in_reach();
+	assert_int_equal(end_of(map_near_the_map_count_limit), 0);
 }
 
 int main(int argc, char **argv)
