@@ -90,6 +90,17 @@ static unsigned int depth_after(unsigned int losses)
 	return losses ? (unsigned int)((stack / 4096 + losses) * 0x9e3779b97f4a7c15 >> 60) : 0;
 }
 
+void *alignmap_claim(const struct mapping_call *call, uintptr_t window)
+{
+	void *mapping = alignmap_make_call(call, (void *)window, call->flags | MAP_FIXED_NOREPLACE);
+
+	/* MAP_SHARED_VALIDATE refuses MAP_FIXED_NOREPLACE, before any driver is asked. */
+	if (mapping == MAP_FAILED && errno == EOPNOTSUPP &&
+	    (call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
+		mapping = alignmap_make_call(call, (void *)window, call->flags);
+	return mapping;
+}
+
 /*
  * The API's claim: there or nowhere. MAP_FAILED with a @window of 0: there is no room, or every
  * one was lost to other threads. A kernel that knows no MAP_FIXED_NOREPLACE (before 4.17) takes it
@@ -103,15 +114,9 @@ static void *claim_fixed(const struct mapping_call *call, size_t alignment, uint
 		*window = find_window(call, alignment, depth_after(losses));
 		if (!*window)
 			return MAP_FAILED;
-		mapping = alignmap_make_call(call, (void *)*window,
-					     call->flags | MAP_FIXED_NOREPLACE);
-		if (mapping != MAP_FAILED)
+		mapping = alignmap_claim(call, *window);
+		if (mapping != MAP_FAILED || errno != EEXIST)
 			return mapping;
-		/* MAP_SHARED_VALIDATE refuses MAP_FIXED_NOREPLACE, before any driver is asked. */
-		if (errno == EOPNOTSUPP && (call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
-			return alignmap_make_call(call, (void *)*window, call->flags);
-		if (errno != EEXIST)
-			return MAP_FAILED;
 	}
 	*window = 0;
 	return MAP_FAILED;

@@ -72,6 +72,12 @@ static inline uint64_t offset_behind(const struct mapping_call *call)
 void *alignmap_make_call(const struct mapping_call *call, void *address, int flags);
 
 /*
+ * Makes the call at @window, with MAP_FIXED_NOREPLACE where that is known: where the mapping lies,
+ * its address alone says.
+ */
+void *alignmap_claim(const struct mapping_call *call, uintptr_t window);
+
+/*
  * Makes the call at the address that it deserves over @leaves, at a lesser one where there is no
  * room, in the end as it stands. With @advise, madvise where the THP policy would undo it all.
  */

@@ -218,10 +218,7 @@ static enum result put_in_gap(uintptr_t place, const struct mapping_call *call)
 		errno = (int)-unmapped;
 		return PIECE_REFUSED;
 	}
-	mapping = alignmap_make_call(call, (void *)place, call->flags | MAP_FIXED_NOREPLACE);
-	/* MAP_SHARED_VALIDATE refuses MAP_FIXED_NOREPLACE; the place as a hint has to do. */
-	if (mapping == MAP_FAILED && errno == EOPNOTSUPP)
-		mapping = alignmap_make_call(call, (void *)place, call->flags);
+	mapping = alignmap_claim(call, place);
 	if (mapping == (void *)place)
 		return PIECE_MAPPED;
 	if (mapping != MAP_FAILED) {

@@ -727,16 +727,6 @@ static void no_larger_alignment_is_used_than_was_asked_for(void **state)
 	assert_true(missed);
 }
 
-static int limit_address_space(size_t more)
-{
-	struct rlimit limit;
-
-	read_address_space(&before);
-	getrlimit(RLIMIT_AS, &limit);
-	limit.rlim_cur = before.pages * page_size() + more;
-	return setrlimit(RLIMIT_AS, &limit);
-}
-
 /* There is room for the window, but not to align it, and for a piece aside. */
 static int map_strictly_near_the_limit(void)
 {
@@ -747,7 +737,7 @@ static int map_strictly_near_the_limit(void)
 	device.offset = BASE + page_size();
 	for (size_t at = 0; at < 4 * pmd_size(); at += pmd_size() / 2)
 		add_area(at / page_size(), 1);
-	REQUIRE(limit_address_space(device.length + 4 * page_size()) == 0);
+	REQUIRE(limit_address_space(&before, device.length + 4 * page_size()) == 0);
 	region = alignmap_vfio_map(device.fd, INDEX, &options);
 	REQUIRE(region && region->area_count == 8);
 	REQUIRE(alignmap_vfio_unmap(region) == 0);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -208,6 +209,17 @@ int unlinked_file_in(const char *directory, off_t length)
 		return -1;
 	}
 	return fd;
+}
+
+int limit_address_space(struct address_space *now, size_t more)
+{
+	struct rlimit limit;
+
+	read_address_space(now);
+	if (getrlimit(RLIMIT_AS, &limit))
+		return -1;
+	limit.rlim_cur = now->pages * page_size() + more;
+	return setrlimit(RLIMIT_AS, &limit);
 }
 
 int perf_event(void)

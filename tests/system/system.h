@@ -81,6 +81,9 @@ pid_t fork_child(void);
 /* Runs a child that tries a limit, which this process would not outlive. Returns how it ended. */
 int end_of(int (*child)(void));
 
+/* Sets RLIMIT_AS to what there is @now, which is told, and @more bytes; 0, or -1. */
+int limit_address_space(struct address_space *now, size_t more);
+
 /* In such a child. */
 #define REQUIRE(claim)                                                                    \
 	do {                                                                              \

@@ -287,14 +287,9 @@ static void a_window_may_end_where_offsets_end(void **state)
 	close(zero);
 }
 
-static void limit_address_space(size_t more)
+static void limit_from_here(size_t more)
 {
-	struct rlimit limit;
-
-	read_address_space(&before);
-	assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
-	limit.rlim_cur = before.pages * page_size() + more;
-	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	assert_int_equal(limit_address_space(&before, more), 0);
 }
 
 /* An offset with which the kernel's own choice of an address is congruent by no luck. */
@@ -332,21 +327,21 @@ static void reserve_near_the_limit(void)
 	const size_t length = 2 * leaf + page;
 
 	/* Room for all that is held for an instant, and for less. */
-	limit_address_space(length + leaf);
+	limit_from_here(length + leaf);
 	assert_true(reserves(length, 0, ALIGNMAP_STRICT, leaf));
-	limit_address_space(length + pmd);
+	limit_from_here(length + pmd);
 	assert_false(reserves(length, 0, ALIGNMAP_STRICT, leaf));
 	assert_true(reserves(length, 0, 0, pmd));
 	assert_true(reserves(length, pmd, ALIGNMAP_STRICT, pmd));
-	limit_address_space(length);
+	limit_from_here(length);
 	assert_false(reserves(length, 0, ALIGNMAP_STRICT, leaf));
 	assert_false(reserves(length, pmd, ALIGNMAP_STRICT, pmd));
 	assert_true(reserves(length, 0, 0, page));
 	assert_true(reserves(length, page, ALIGNMAP_STRICT, page));
 	/* No more is asked for than what is deserved takes. */
-	limit_address_space(5 * pmd);
+	limit_from_here(5 * pmd);
 	assert_true(reserves(4 * pmd, 0, ALIGNMAP_STRICT, pmd));
-	limit_address_space(length - page);
+	limit_from_here(length - page);
 	assert_false(reserves(length, 0, 0, page));
 	assert_false(reserves(length, page, 0, page));
 	read_address_space(&after);
@@ -804,7 +799,7 @@ static void map_near_the_limit(void)
 		const size_t piece = pieces[i / COUNT(types) / COUNT(rooms)];
 		const uint64_t offset = piece < length ? pmd : 0;
 
-		limit_address_space(rooms[i / COUNT(types) % COUNT(rooms)]);
+		limit_from_here(rooms[i / COUNT(types) % COUNT(rooms)]);
 		put(window, piece, READ, types[i % COUNT(types)], file, (off_t)offset);
 		census = take_census(window, 0, length);
 		assert_int_equal(census.mapped, piece);
@@ -814,18 +809,18 @@ static void map_near_the_limit(void)
 		assert_same_address_space(&before, &after);
 	}
 	/* A driver that refuses gets its place no worse by that. */
-	limit_address_space(0);
+	limit_from_here(0);
 	assert_ptr_equal(alignmap_window_map(window, pmd, READ, MAP_SHARED, eventfd(0, 0), 0),
 			 MAP_FAILED);
 	assert_int_equal(take_census(window, 0, length).reserved, length);
 	/* Below what there is already: a place that is given up may be lost, which is told. */
-	limit_address_space(-page);
+	limit_from_here(-page);
 	errno = 0;
 	assert_ptr_equal(alignmap_window_map(window, pmd, READ, MAP_SHARED, file, (off_t)pmd),
 			 MAP_FAILED);
 	assert_int_equal(errno, ENOMEM);
 	take_census(window, 0, length);
-	limit_address_space(page);
+	limit_from_here(page);
 	put(window, page, READ, MAP_SHARED, file, 0);
 	release(window);
 }
@@ -844,7 +839,7 @@ static void map_where_a_place_is_taken_for_a_hint(void)
 	if (!pretend)
 		_exit(SKIPPED);
 	munmap(spacer, 2 * length);
-	limit_address_space(0);
+	limit_from_here(0);
 	/* The one aside is refused, the one in the gap lands elsewhere. */
 	pretend(PRETEND_NO_NOREPLACE, 0, 2);
 	errno = 0;
@@ -1251,7 +1246,7 @@ static void map_hugetlbfs_near_the_limit(void)
 	int fd = hugetlb_file(64, &huge);
 
 	window = reserve(0, 64 * huge, NULL);
-	limit_address_space(page_size());
+	limit_from_here(page_size());
 	put(window, huge, READ, MAP_SHARED | MAP_NORESERVE, fd, (off_t)huge);
 	if (alignmap_window_map(window, 60 * huge, WRITE, MAP_SHARED, fd, (off_t)(3 * huge)) ==
 	    MAP_FAILED) {

@@ -263,16 +263,6 @@ static void types_and_flags_that_are_none(void **state)
 	close(file);
 }
 
-static int limit_address_space(size_t more)
-{
-	struct rlimit limit;
-
-	read_address_space(&before);
-	getrlimit(RLIMIT_AS, &limit);
-	limit.rlim_cur = before.pages * page_size() + more;
-	return setrlimit(RLIMIT_AS, &limit);
-}
-
 /* Maps by both ways: both must be granted. Returns where ours was, or NULL. */
 static char *granted(size_t length, int prot, int flags, int fd)
 {
@@ -293,19 +283,19 @@ static int map_near_the_address_space_limit(void)
 	char *mapping;
 
 	/* To the byte; to what the smaller leaf's reservation takes; to what is too little. */
-	REQUIRE(limit_address_space(length) == 0);
+	REQUIRE(limit_address_space(&before, length) == 0);
 	REQUIRE(granted(length, READ, MAP_SHARED, file));
 	REQUIRE(granted(length, READ, MAP_PRIVATE, file));
 	REQUIRE(granted(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
-	REQUIRE(limit_address_space(4 * pmd) == 0);
+	REQUIRE(limit_address_space(&before, 4 * pmd) == 0);
 	REQUIRE(granted(4 * pmd, READ, MAP_SHARED, file));
-	REQUIRE(limit_address_space(length + 4 * pmd) == 0);
+	REQUIRE(limit_address_space(&before, length + 4 * pmd) == 0);
 	for (int i = 0; i < 8; i++) {
 		map_raw(NULL, page_size(), READ, MAP_SHARED, file, 0);
 		mapping = granted(length, READ, MAP_SHARED, file);
 		REQUIRE(mapping && congruent(mapping, 0, pmd));
 	}
-	REQUIRE(limit_address_space(length - page_size()) == 0);
+	REQUIRE(limit_address_space(&before, length - page_size()) == 0);
 	errno = 0;
 	REQUIRE(map_raw(NULL, length, READ, MAP_SHARED, file, 0) == MAP_FAILED && errno == ENOMEM);
 	errno = 0;
