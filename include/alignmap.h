@@ -226,9 +226,10 @@ struct alignmap_window *alignmap_window_reserve(uint64_t offset, size_t length,
  * for it aside (ENOMEM), its place is given up for an instant and claimed for it with
  * MAP_FIXED_NOREPLACE. mremap(2) too may leave a place unmapped when it fails. Whatever another
  * thread maps in such a gap is never touched: that place is *lost*. So is one of which it cannot be
- * known whether there was a gap: within some five mappings of vm.max_map_count, or with a filter
- * that fails mremap(2) with another errno than EPERM and ENOSYS. A lost place stays what it is, and
- * refuses pieces until the window is released; the rest of the window stays usable.
+ * known whether there was a gap: within some five mappings of vm.max_map_count (the margin that
+ * mm/mremap.c keeps), or with a filter that fails mremap(2) with another errno than EPERM and
+ * ENOSYS. A lost place stays what it is, and refuses pieces until the window is released; the rest
+ * of the window stays usable.
  *
  * It makes the system calls fstatfs, mmap, munmap and mremap, munlock where a place is taken back,
  * and those that alignmap_mmap() makes on Linux 6.16 to 7.1.
