@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#include "tool.h"
+
+int info_command(int argc, char **argv)
+{
+	(void)argc;
+	wrong_usage("%s: not yet", argv[0]);
+}
