@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-# The manual pages against the headers, and their examples.
+# The manual pages against the headers and the subcommands, and their examples.
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
@@ -8,6 +8,7 @@
 
 man=$SOURCE/man
 pages=("$man"/*.[1-9])
+interface=("$man"/*.[37])
 read -ra headers <<<"$HEADERS"
 
 # agree NAME COMMAND: the command prints something, the same for "header" as for "page".
@@ -53,14 +54,16 @@ each_page() { # COMMAND: runs it for each page of a function
 declared() {
 	if [ "$1" = header ]; then
 		sed -nE 's/^[a-z].*[ *](alignmap_[a-z0-9_]+)\(.*/\1.3/p' "${headers[@]}"
-		echo alignmap.7
+		sed -nE 's/^\t[{] "([a-z]+)", [a-z]+_command, .*/alignmap-\1.1/p' \
+			"$SOURCE/tools/alignmap.c"
+		printf '%s\n' alignmap.1 alignmap.7
 	else
 		basename -a "${pages[@]}"
 	fi
 }
-agree 'each function that the headers declare has a page, and there is alignmap(7)' declared
+agree 'each function and subcommand has a page, and there are alignmap(1) and (7)' declared
 
-title_of() { sed -nE "s/^\.Dt ([A-Z_]+) ([0-9])$/\1.\2/p" "$1" | tr '[:upper:]' '[:lower:]'; }
+title_of() { sed -nE "s/^\.Dt ([A-Z_-]+) ([0-9])$/\1.\2/p" "$1" | tr '[:upper:]' '[:lower:]'; }
 name_of() { echo "$(section NAME "$1" | sed -n 's/^\.Nm //p').${1##*.}"; }
 titles() {
 	local page
@@ -143,7 +146,7 @@ referred() {
 	if [ "$1" = header ]; then
 		declared header
 	else
-		sed -nE 's/^\.Xr (alignmap[a-z_]*) ([0-9]).*/\1.\2/p' "${pages[@]}" | sort -u
+		sed -nE 's/^\.Xr (alignmap[a-z_-]*) ([0-9]).*/\1.\2/p' "${pages[@]}" | sort -u
 	fi
 }
 agree 'every page is referred to, and each that is referred to is there' referred
@@ -161,7 +164,7 @@ else
 fi
 
 # The examples as files, PAGE.NUMBER.c, with what roff escapes as a reader sees it.
-for page in "${pages[@]}"; do
+for page in "${interface[@]}"; do
 	section EXAMPLES "$page" | awk -v stem="$scratch/$(basename "${page%.?}")" '
 		/^\.Bd -literal/ { count++; on = 1; next }
 		/^\.Ed/ { on = 0 }
@@ -169,12 +172,25 @@ for page in "${pages[@]}"; do
 done
 exemplified() {
 	if [ "$1" = header ]; then
-		basename -a "${pages[@]%.?}"
+		basename -a "${interface[@]%.?}"
 	else
 		find "$scratch" -name 'alignmap*.1.c' -printf '%f\n' | sed 's/\.1\.c$//'
 	fi
 }
-agree 'each page has an example' exemplified
+agree 'each page of the interface has an example' exemplified
+
+exemplified_commands() {
+	local page
+
+	if [ "$1" = header ]; then
+		basename -a "$man"/*.1
+	else
+		for page in "$man"/*.1; do
+			section EXAMPLES "$page" | grep -q '^\.Dl\|^\.Bd' && basename "$page"
+		done
+	fi
+}
+agree 'and each page of a command' exemplified_commands
 
 # compile COMPILER: each example alone, as it stands.
 compile() {
@@ -205,7 +221,7 @@ run_examples() {
 			echo "$(basename "$example") failed" >&2
 	done 2>"$scratch/difference"
 	# All but those that take a VFIO device.
-	[ ${#programs[@]} = "$(printf '%s\n' "${pages[@]}" | grep -vcE 'vfio|\.7$')" ] &&
+	[ ${#programs[@]} = "$(printf '%s\n' "${interface[@]}" | grep -vcE 'vfio|\.7$')" ] &&
 		[ ! -s "$scratch/difference" ]
 }
 if [ -n "$SANITIZE" ]; then
