@@ -1,8 +1,331 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* Starts a program under the library: its options are the library's environment. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "policy.h"
+#include "program.h"
 #include "tool.h"
+
+/* As env(1) and shells end. */
+enum { STATUS_UNFIT = 126, STATUS_NOT_FOUND = 127 };
+
+static const char soname[] = "libalignmap.so.0";
+
+enum { MIN, MAX, ANON, HINTS, STATS, LOG, HELP };
+
+/* What the user asks for. */
+static struct request {
+	const char *variable;
+	char *written;	   /* the option as it stands on the command line; NULL: not there */
+	const char *value; /* of the variable */
+	const char *file;  /* what the option names, where that is a file */
+} requests[] = {
+	[MIN] = { .variable = "ALIGNMAP_MIN" },	    [MAX] = { .variable = "ALIGNMAP_MAX" },
+	[ANON] = { .variable = "ALIGNMAP_ANON" },   [HINTS] = { .variable = "ALIGNMAP_HINTS" },
+	[STATS] = { .variable = "ALIGNMAP_STATS" }, [LOG] = { .variable = "ALIGNMAP_LOG" },
+};
+
+static const struct option options[] = {
+	{ "min", required_argument, NULL, MIN },     { "max", required_argument, NULL, MAX },
+	{ "anon", required_argument, NULL, ANON },   { "hints", no_argument, NULL, HINTS },
+	{ "stats", optional_argument, NULL, STATS }, { "log", optional_argument, NULL, LOG },
+	{ "help", no_argument, NULL, HELP },	     { 0 },
+};
+
+static int help(void)
+{
+	puts("usage: alignmap run [OPTION...] [--] COMMAND [ARGUMENT...]\n"
+	     "\n"
+	     "Starts COMMAND with libalignmap preloaded, so that what it maps lies where the\n"
+	     "kernel can use its largest page-table entries. The exit status is COMMAND's.\n"
+	     "\n"
+	     "  --min SIZE           the smallest leaf size to place for, as 2M (default:\n"
+	     "                       the host's smallest above its base page)\n"
+	     "  --max SIZE           the largest one, as 1G (default: the host's largest)\n"
+	     "  --anon=reserve|all   place anonymous memory of 32 MiB and more too: PROT_NONE\n"
+	     "                       reservations, or all of it (default: none)\n"
+	     "  --hints              place calls that carry an address hint, too\n"
+	     "  --stats[=FILE]       a summary at exit, on standard error or added to FILE\n"
+	     "  --log[=FILE]         a line for each mapping placed, likewise\n"
+	     "  --help               this text\n"
+	     "\n"
+	     "  alignmap run qemu-system-x86_64 -device vfio-pci,host=0000:65:00.0 ...\n"
+	     "  alignmap run --anon=reserve --stats=/tmp/stats -- ./vmm --memory 16G\n"
+	     "\n"
+	     "An LD_PRELOAD that is there is kept, and so are ALIGNMAP_ variables that no option\n"
+	     "sets. Programs that no library can be preloaded into are refused.");
+	return 0;
+}
+
+static char *text_of(const char *first, const char *separator, const char *second)
+{
+	char *text;
+
+	if (asprintf(&text, "%s%s%s", first, separator, second) < 0)
+		err(1, "cannot set the environment");
+	return text;
+}
+
+/* What getopt_long() has just taken, abbreviated or not. */
+static char *as_written(char *const *argv)
+{
+	const char *last = argv[optind - 1];
+
+	return optarg == last ? text_of(argv[optind - 2], " ", last) : text_of(last, "", "");
+}
+
+/* The library wants a path with a slash, and programs may change their directory. */
+static const char *absolute(const char *file)
+{
+	char folder[PATH_MAX];
+
+	if (*file == '/')
+		return file;
+	if (!getcwd(folder, sizeof(folder)))
+		err(1, "%s: cannot tell the directory that it is in", file);
+	return text_of(folder, strcmp(folder, "/") == 0 ? "" : "/", file);
+}
+
+static void take(int option, char *const *argv)
+{
+	struct request *request = &requests[option];
+
+	request->written = as_written(argv);
+	request->value = optarg ? optarg : "1";
+	/* The library takes an empty variable for none. */
+	if (!*request->value)
+		wrong_usage("%s: has no value", request->written);
+	if (option != STATS && option != LOG)
+		return;
+	request->file = optarg;
+	if (optarg)
+		request->value = absolute(optarg);
+}
+
+static const char *complaint;
+
+static void note_complaint(const char *variable, const char *why)
+{
+	(void)variable;
+	complaint = why;
+}
+
+/* What the library would say if @variable, as "NAME=VALUE", were all there is; NULL if nothing. */
+static const char *complaint_about(const char *variable)
+{
+	char *const environment[] = { (char *)variable, NULL };
+	struct policy policy;
+
+	complaint = NULL;
+	read_policy(environment, &policy, note_complaint);
+	return complaint;
+}
+
+static void set(const struct request *request)
+{
+	const char *why;
+	char *variable;
+
+	if (!request->written)
+		return;
+	variable = text_of(request->variable, "=", request->value);
+	why = complaint_about(variable);
+	free(variable);
+	if (why)
+		wrong_usage("%s: %s", request->written, why);
+	/* An environment can hold a name twice, and setenv() would leave one. */
+	unsetenv(request->variable);
+	if (setenv(request->variable, request->value, 1))
+		err(1, "cannot set %s", request->variable);
+}
+
+/*
+ * Of the whole environment. What the user has set himself and is wrong by itself the library names;
+ * what is wrong beside another is --min and --max.
+ */
+static void check_combination(const char *variable, const char *why)
+{
+	const struct request *min = &requests[MIN], *max = &requests[MAX];
+
+	if (complaint_about(variable))
+		return;
+	if (min->written && max->written)
+		wrong_usage("%s: %s, which %s sets", min->written, why, max->written);
+	if (min->written)
+		wrong_usage("%s: %s, which is %s in the environment", min->written, why,
+			    getenv(max->variable));
+	if (max->written)
+		wrong_usage("%s: %s of the environment would be %s", max->written, variable, why);
+}
+
+static void set_policy(void)
+{
+	struct policy policy;
+
+	for (size_t i = 0; i < COUNT(requests); i++)
+		set(&requests[i]);
+	read_policy(environ, &policy, check_combination);
+	if (policy.off)
+		warnx("ALIGNMAP_OFF=%s is in the environment: nothing will be placed; unset it",
+		      getenv("ALIGNMAP_OFF"));
+}
+
+/* Opens the file as preload/report.c will, which can only say it when the program has started. */
+static void check_file(const struct request *request)
+{
+	int fd;
+
+	if (!request->file)
+		return;
+	fd = open(request->value,
+		  O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
+		  0600);
+	if (fd < 0 && errno == ELOOP)
+		errx(1,
+		     "%s: cannot be written: it is a symbolic link, which the library does not "
+		     "follow; name the file itself",
+		     request->value);
+	if (fd < 0 && errno == ENXIO)
+		errx(1,
+		     "%s: cannot be written: it is a pipe that nobody reads yet; start its "
+		     "reader first",
+		     request->value);
+	if (fd < 0)
+		err(1, "%s: cannot be written", request->value);
+	close(fd);
+}
+
+/*
+ * Beside this program's folder: as installed, and as built. The libraries' folder is given relative
+ * to the programs', so that both can be moved together.
+ */
+static char *find_library(void)
+{
+	static const char *const places[] = { ALIGNMAP_LIBDIR, ".." };
+	char self[PATH_MAX] = "";
+	char *tried = text_of("", "", "");
+
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		err(1, "cannot read /proc/self/exe, to find %s beside it", soname);
+	*strrchr(self, '/') = '\0';
+	for (size_t i = 0; i < COUNT(places); i++) {
+		char *folder = *places[i] == '/' ? text_of("", "", places[i])
+						 : text_of(self, "/", places[i]);
+		char *canonical = realpath(folder, NULL);
+		char *path = text_of(canonical ? canonical : folder, "/", soname);
+		char *before = tried;
+
+		if (access(path, R_OK) == 0)
+			return path;
+		tried = text_of(before, *before ? " nor " : "", path);
+	}
+	errx(1, "%s is to be read neither as %s: install libalignmap beside this program", soname,
+	     tried);
+}
+
+static bool names_the_library(const char *path, size_t length)
+{
+	static const char name[] = "libalignmap.so";
+	const char *slash = memrchr(path, '/', length);
+
+	if (slash) {
+		length -= (size_t)(slash + 1 - path);
+		path = slash + 1;
+	}
+	return length >= sizeof(name) - 1 && memcmp(path, name, sizeof(name) - 1) == 0 &&
+	       (length == sizeof(name) - 1 || path[sizeof(name) - 1] == '.');
+}
+
+static bool is_preloaded(const char *list)
+{
+	static const char separators[] = " :";
+
+	for (size_t length; *list; list += length, list += strspn(list, separators)) {
+		length = strcspn(list, separators);
+		if (names_the_library(list, length))
+			return true;
+	}
+	return false;
+}
+
+/* Behind what is there: a sanitizer's runtime must be the first. */
+static void preload(void)
+{
+	const char *before = getenv("LD_PRELOAD");
+	char *library;
+
+	if (before && is_preloaded(before))
+		return;
+	library = find_library();
+	/* The loader takes them for separators, and for a name of its own such as $LIB. */
+	if (strpbrk(library, " :$"))
+		errx(1,
+		     "%s cannot be preloaded, since the loader ends its name at a space or a colon "
+		     "and replaces $: install libalignmap in a folder without them",
+		     library);
+	if (before && *before)
+		library = text_of(before, ":", library);
+	unsetenv("LD_PRELOAD");
+	if (setenv("LD_PRELOAD", library, 1))
+		err(1, "cannot set LD_PRELOAD");
+}
+
+/* Ends where there is none. @before: what stands in front of it on the command line. */
+static char *program_of(const char *command, const char *before)
+{
+	char *program = find_program(command);
+
+	if (program)
+		return program;
+	if (errno != ENOENT)
+		err(STATUS_UNFIT, "%s: cannot be started", command);
+	if (strcmp(before, "--stats") == 0 || strcmp(before, "--log") == 0)
+		errx(STATUS_NOT_FOUND, "%s: no such program; if it is the file for %s: %s=%s",
+		     command, before, before, command);
+	if (strchr(command, '/'))
+		errx(STATUS_NOT_FOUND, "%s: no such program", command);
+	errx(STATUS_NOT_FOUND, "%s: no such program in the folders of PATH; name its path",
+	     command);
+}
+
+static void check_program(const char *program)
+{
+	const struct obstacle obstacle = preload_obstacle(program);
+
+	if (obstacle.what)
+		errx(STATUS_UNFIT, "%s %s; %s", printable(program), obstacle.what, obstacle.advice);
+}
 
 int run_command(int argc, char **argv)
 {
-	(void)argc;
-	wrong_usage("%s: not yet", argv[0]);
+	char *program;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "+h", options, NULL)) >= 0) {
+		if (option == '?') {
+			fprintf(stderr, "Try '%s --help'.\n", argv[0]);
+			return 2;
+		}
+		if (option == HELP || option == 'h')
+			return help();
+		take(option, argv);
+	}
+	set_policy();
+	if (optind == argc || !*argv[optind])
+		wrong_usage("no COMMAND to start");
+	program = program_of(argv[optind], argv[optind - 1]);
+	check_program(program);
+	preload();
+	check_file(&requests[STATS]);
+	check_file(&requests[LOG]);
+	/* With a slash in its name; what is neither ELF nor a script goes to /bin/sh. */
+	execvp(program, argv + optind);
+	err(errno == ENOENT ? STATUS_NOT_FOUND : STATUS_UNFIT, "%s: cannot be started", program);
 }

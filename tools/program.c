@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Follows a program as exec does (fs/exec.c, fs/binfmt_script.c, fs/binfmt_elf.c of Linux) and says
+ * where the loader, which is who preloads, never comes to it or does not heed LD_PRELOAD.
+ */
+#include <byteswap.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <link.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "program.h"
+#include "tool.h"
+
+/* How much of a file exec looks at, and how many scripts may follow each other. */
+enum { HEAD_LENGTH = 256, SCRIPTS_MAX = 5 };
+
+/* Scripts for env(1) can follow each other for ever, each by a new exec. */
+enum { ENV_MAX = 8 };
+
+struct program {
+	int fd;
+	struct stat status;
+	size_t filled; /* of head, which has a NUL behind that */
+	_Alignas(ElfW(Ehdr)) char head[HEAD_LENGTH + 1];
+};
+
+struct identity {
+	unsigned char class, encoding;
+	unsigned int machine;
+};
+
+struct script {
+	char interpreter[HEAD_LENGTH];
+	char argument[HEAD_LENGTH]; /* "" if there is none */
+};
+
+__attribute__((format(printf, 1, 2))) static char *sentence(const char *format, ...)
+{
+	va_list arguments;
+	char *text;
+
+	va_start(arguments, format);
+	if (vasprintf(&text, format, arguments) < 0)
+		err(1, "cannot make a message");
+	va_end(arguments);
+	return text;
+}
+
+static bool startable(const char *path)
+{
+	struct stat status;
+
+	if (stat(path, &status))
+		return false;
+	if (!S_ISREG(status.st_mode)) {
+		errno = S_ISDIR(status.st_mode) ? EISDIR : EACCES;
+		return false;
+	}
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
+}
+
+char *find_program(const char *command)
+{
+	char standard[64] = "";
+	const char *folders = getenv("PATH");
+	bool found = false;
+
+	if (strchr(command, '/'))
+		return startable(command) ? sentence("%s", command) : NULL;
+	if (!folders) {
+		confstr(_CS_PATH, standard, sizeof(standard));
+		folders = standard;
+	}
+	for (; *command; folders++) {
+		const int length = (int)strcspn(folders, ":");
+		char *path =
+			sentence("%.*s/%s", length ? length : 1, length ? folders : ".", command);
+
+		if (startable(path))
+			return path;
+		found |= errno == EACCES || errno == EISDIR;
+		free(path);
+		folders += length;
+		if (!*folders)
+			break;
+	}
+	errno = found ? EACCES : ENOENT;
+	return NULL;
+}
+
+/* False with errno. */
+static bool open_program(const char *path, struct program *program)
+{
+	ssize_t filled;
+
+	program->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (program->fd < 0)
+		return false;
+	filled = pread(program->fd, program->head, HEAD_LENGTH, 0);
+	if (filled < 0 || fstat(program->fd, &program->status)) {
+		close(program->fd);
+		return false;
+	}
+	program->filled = (size_t)filled;
+	program->head[filled] = '\0';
+	return true;
+}
+
+static bool is_elf(const struct program *program)
+{
+	return program->filled >= SELFMAG && memcmp(program->head, ELFMAG, SELFMAG) == 0;
+}
+
+/* What is of other machines has the machine's number at the same place, in their byte order. */
+static bool read_identity(const struct program *program, struct identity *identity)
+{
+	const ElfW(Ehdr) *header = (const void *)program->head;
+	const unsigned char native = __BYTE_ORDER == __LITTLE_ENDIAN ? ELFDATA2LSB : ELFDATA2MSB;
+
+	if (program->filled < offsetof(ElfW(Ehdr), e_machine) + sizeof(header->e_machine))
+		return false;
+	identity->class = header->e_ident[EI_CLASS];
+	identity->encoding = header->e_ident[EI_DATA];
+	identity->machine = identity->encoding == native ? header->e_machine
+							 : bswap_16(header->e_machine);
+	return true;
+}
+
+/* In words; with the byte order where that is in question. */
+static char *identity_name(const struct identity *identity, bool with_order)
+{
+	static const struct {
+		unsigned int machine;
+		unsigned char class;
+		const char *name;
+	} names[] = {
+		{ EM_386, ELFCLASS32, "32-bit x86" },
+		{ EM_X86_64, ELFCLASS64, "x86-64" },
+		{ EM_X86_64, ELFCLASS32, "x32" },
+		{ EM_ARM, ELFCLASS32, "32-bit arm" },
+		{ EM_AARCH64, ELFCLASS64, "arm64" },
+		{ EM_AARCH64, ELFCLASS32, "arm64 ilp32" },
+		{ EM_RISCV, ELFCLASS64, "riscv64" },
+		{ EM_RISCV, ELFCLASS32, "riscv32" },
+		{ EM_PPC64, ELFCLASS64, "ppc64" },
+		{ EM_PPC, ELFCLASS32, "32-bit ppc" },
+		{ EM_S390, ELFCLASS64, "s390x" },
+		{ EM_S390, ELFCLASS32, "s390" },
+		{ EM_MIPS, ELFCLASS64, "mips64" },
+		{ EM_MIPS, ELFCLASS32, "mips" },
+		{ EM_SPARCV9, ELFCLASS64, "sparc64" },
+		{ EM_IA_64, ELFCLASS64, "ia64" },
+		{ 258 /* EM_LOONGARCH */, ELFCLASS64, "loongarch64" },
+	};
+	const char *order = !with_order				? ""
+			    : identity->encoding == ELFDATA2MSB ? ", big-endian"
+								: ", little-endian";
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		if (names[i].machine == identity->machine && names[i].class == identity->class)
+			return sentence("%s%s", names[i].name, order);
+	return sentence("ELF machine %u, %s-bit%s", identity->machine,
+			identity->class == ELFCLASS32 ? "32" : "64", order);
+}
+
+enum elf { DAMAGED, STATIC, DYNAMIC };
+
+/* Of a file that is known to be for this machine. @loader: its PT_INTERP. */
+static enum elf read_loader(const struct program *program, char loader[PATH_MAX])
+{
+	const ElfW(Ehdr) *header = (const void *)program->head;
+	ElfW(Phdr) segment;
+
+	if (program->filled < sizeof(*header) || header->e_phentsize != sizeof(segment) ||
+	    !header->e_phnum || header->e_phnum > 65536 / sizeof(segment) ||
+	    (header->e_type != ET_EXEC && header->e_type != ET_DYN))
+		return DAMAGED;
+	for (unsigned int i = 0; i < header->e_phnum; i++) {
+		ElfW(Off) at;
+
+		if (__builtin_add_overflow(header->e_phoff, i * sizeof(segment), &at) ||
+		    pread(program->fd, &segment, sizeof(segment), (off_t)at) != sizeof(segment))
+			return DAMAGED;
+		if (segment.p_type != PT_INTERP)
+			continue;
+		if (segment.p_filesz < 2 || segment.p_filesz > PATH_MAX ||
+		    pread(program->fd, loader, segment.p_filesz, (off_t)segment.p_offset) !=
+			    (ssize_t)segment.p_filesz ||
+		    loader[segment.p_filesz - 1])
+			return DAMAGED;
+		return DYNAMIC;
+	}
+	return STATIC;
+}
+
+/* This program's own: the library beside it is of the same kind. */
+static const struct own {
+	struct identity identity;
+	char loader[PATH_MAX]; /* "" if it has none */
+} * own_kind(void)
+{
+	static struct own own;
+	struct program program;
+
+	if (own.identity.class)
+		return &own;
+	if (!open_program("/proc/self/exe", &program))
+		err(1, "cannot read /proc/self/exe");
+	if (!read_identity(&program, &own.identity) || read_loader(&program, own.loader) != DYNAMIC)
+		own.loader[0] = '\0';
+	close(program.fd);
+	return &own;
+}
+
+static struct obstacle foreign_obstacle(const struct identity *theirs)
+{
+	const struct identity *own = &own_kind()->identity;
+	char *ours = identity_name(own, theirs->encoding != own->encoding);
+	char *name = identity_name(theirs, theirs->encoding != own->encoding);
+	struct obstacle obstacle = {
+		sentence("is for %s, and this libalignmap for %s", name, ours),
+		sentence("start it as it is, or by an alignmap that is built for %s", name),
+	};
+
+	free(ours);
+	free(name);
+	return obstacle;
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static struct obstacle loader_obstacle(const char *loader)
+{
+	const char *ours = own_kind()->loader;
+	char *shown = printable(loader);
+	struct obstacle obstacle = { 0 };
+
+	if (*ours && strcmp(base_name(loader), base_name(ours)) != 0) {
+		obstacle.what = sentence("is loaded by %s, and this libalignmap is for %s", shown,
+					 base_name(ours));
+		obstacle.advice =
+			sentence("start it by an alignmap that is built against its C library");
+	} else if (access(loader, F_OK)) {
+		obstacle.what = sentence("wants to be loaded by %s, which cannot be had (%s)",
+					 shown, strerror(errno));
+		obstacle.advice = sentence("install the C library that it was built for");
+		obstacle.broken = true;
+	}
+	free(shown);
+	return obstacle;
+}
+
+/* `ld.so PROGRAM` has no loader but itself, and heeds LD_PRELOAD. */
+static bool is_the_loader(const struct program *program)
+{
+	struct stat loader;
+
+	return stat(own_kind()->loader, &loader) == 0 && loader.st_dev == program->status.st_dev &&
+	       loader.st_ino == program->status.st_ino;
+}
+
+static struct obstacle elf_obstacle(const struct program *program)
+{
+	const struct identity *ours = &own_kind()->identity;
+	char loader[PATH_MAX];
+	struct identity theirs;
+	enum elf elf = DAMAGED;
+
+	if (read_identity(program, &theirs)) {
+		if (theirs.class != ours->class || theirs.encoding != ours->encoding ||
+		    theirs.machine != ours->machine)
+			return foreign_obstacle(&theirs);
+		elf = read_loader(program, loader);
+	}
+	switch (elf) {
+	case DYNAMIC:
+		return loader_obstacle(loader);
+	case STATIC:
+		if (is_the_loader(program))
+			break;
+		return (struct obstacle){
+			sentence("is statically linked, so that no library can be preloaded"),
+			sentence("link the library instead: alignmap(7)"),
+		};
+	case DAMAGED:
+		return (struct obstacle){
+			sentence("is an ELF file, but no whole program"),
+			sentence("see whether it was copied or built to its end"),
+			true,
+		};
+	}
+	return (struct obstacle){ 0 };
+}
+
+/* Neither "setcap -r" nor a file system without them leaves any. */
+static bool has_capabilities(const char *path)
+{
+	struct vfs_ns_cap_data capabilities = { 0 };
+	const ssize_t length =
+		getxattr(path, "security.capability", &capabilities, sizeof(capabilities));
+
+	return length >= (ssize_t)sizeof(capabilities.magic_etc) &&
+	       ((capabilities.magic_etc & htole32(VFS_CAP_FLAGS_EFFECTIVE)) ||
+		capabilities.data[0].permitted || capabilities.data[1].permitted);
+}
+
+static char *user_name(uid_t user)
+{
+	const struct passwd *entry = getpwuid(user);
+
+	return entry ? sentence("%s", entry->pw_name) : sentence("'#%u'", user);
+}
+
+static char *group_name(gid_t group)
+{
+	const struct group *entry = getgrgid(group);
+
+	return entry ? sentence("%s", entry->gr_name) : sentence("'#%u'", group);
+}
+
+static struct obstacle setid_obstacle(const char *bit, const char *option, char *name)
+{
+	struct obstacle obstacle = {
+		sentence("is started %s, as %s, and then the loader ignores LD_PRELOAD", bit, name),
+		strcmp(name, "root") == 0 && *option == 'u'
+			? sentence("start it as that user: sudo alignmap run ...")
+			: sentence("start it as that %s: sudo -%s %s alignmap run ...",
+				   *option == 'u' ? "user" : "group", option, name),
+	};
+
+	free(name);
+	return obstacle;
+}
+
+/* What makes the kernel set AT_SECURE: security/commoncap.c, cap_bprm_creds_from_file(). */
+static struct obstacle secure_obstacle(const char *path)
+{
+	struct statvfs mount;
+	struct stat status;
+
+	if (stat(path, &status) || statvfs(path, &mount) || (mount.f_flag & ST_NOSUID) ||
+	    prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+		return (struct obstacle){ 0 };
+	if ((status.st_mode & S_ISUID) && status.st_uid != getuid())
+		return setid_obstacle("setuid", "u", user_name(status.st_uid));
+	/* Without the group's x it once meant mandatory locking. */
+	if ((status.st_mode & S_ISGID) && (status.st_mode & S_IXGRP) && status.st_gid != getgid())
+		return setid_obstacle("setgid", "g", group_name(status.st_gid));
+	if (getuid() != 0 && has_capabilities(path))
+		return (struct obstacle){
+			sentence("is started with capabilities of its own, and then the loader "
+				 "ignores LD_PRELOAD"),
+			sentence("start it as root: sudo alignmap run ..."),
+		};
+	return (struct obstacle){ 0 };
+}
+
+/* The first line as binfmt_script reads it. False: the kernel does not take it for a script. */
+static bool read_script(const struct program *program, struct script *script)
+{
+	static const char blank[] = " \t";
+	char line[HEAD_LENGTH + 1];
+	size_t length;
+	char *name;
+
+	if (program->filled < 2 || memcmp(program->head, "#!", 2) != 0)
+		return false;
+	snprintf(line, sizeof(line), "%s", program->head + 2);
+	name = line + strspn(line, blank);
+	length = strcspn(name, " \t\n");
+	/* A name that may go on behind what the kernel reads is not tried. */
+	if (!length || name + length == line + HEAD_LENGTH - 2)
+		return false;
+	snprintf(script->interpreter, sizeof(script->interpreter), "%.*s", (int)length, name);
+	name += length;
+	name += strspn(name, blank);
+	length = strcspn(name, "\n");
+	while (length && strchr(blank, name[length - 1]))
+		length--;
+	snprintf(script->argument, sizeof(script->argument), "%.*s", (int)length, name);
+	return true;
+}
+
+/* An option of env(1) that takes the next word. */
+static bool takes_a_word(const char *option)
+{
+	static const char *const options[] = { "-u", "-C", "--unset", "--chdir" };
+
+	for (size_t i = 0; i < COUNT(options); i++)
+		if (strcmp(option, options[i]) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * What env(1) would start for the argument, which the kernel hands it as one word; in @argument.
+ * NULL where that is not easily seen.
+ */
+static char *env_command(char *argument)
+{
+	char *rest = argument, *word;
+
+	if (*argument != '-')
+		return *argument && !strchr(argument, '=') ? argument : NULL;
+	if (strncmp(argument, "--split-string=", 15) == 0) {
+		rest += 15;
+	} else {
+		rest += strcspn(rest, "S \t");
+		if (*rest != 'S' || argument[1] == '-')
+			return NULL;
+		rest++;
+	}
+	if (strpbrk(rest, "\\\"'$#"))
+		return NULL;
+	while ((word = strsep(&rest, " \t"))) {
+		if (takes_a_word(word))
+			strsep(&rest, " \t");
+		else if (*word && *word != '-' && !strchr(word, '='))
+			return word;
+	}
+	return NULL;
+}
+
+/* A script has to be read by its interpreter, so this is none. */
+static struct obstacle unseen_obstacle(const char *path, int why)
+{
+	struct obstacle obstacle = secure_obstacle(path);
+	char *shown = printable(path);
+
+	if (!obstacle.what)
+		warnx("%s cannot be read (%s): whether anything can be preloaded is not known",
+		      shown, strerror(why));
+	free(shown);
+	return obstacle;
+}
+
+static struct obstacle obstacle_of(const char *path, int scripts, int envs);
+
+/* The same of the interpreter, as a clause of what is wrong with the script. */
+static struct obstacle behind(const char *link, const char *path, struct obstacle obstacle)
+{
+	char *shown;
+
+	if (obstacle.what) {
+		char *inner = obstacle.what;
+
+		shown = printable(path);
+		obstacle.what = sentence("%s %s, which %s", link, shown, inner);
+		free(shown);
+		free(inner);
+	}
+	if (obstacle.what && !obstacle.broken) {
+		free(obstacle.advice);
+		obstacle.advice = sentence("write 'alignmap run' into the script, before the "
+					   "program that is meant");
+	}
+	return obstacle;
+}
+
+static struct obstacle env_obstacle(struct script *script, int envs)
+{
+	char *command = strcmp(base_name(script->interpreter), "env") == 0
+				? env_command(script->argument)
+				: NULL;
+	char *path = command ? find_program(command) : NULL;
+	struct obstacle obstacle = { 0 };
+
+	/* What is not found, env says. */
+	if (path && envs < ENV_MAX)
+		obstacle = behind("is, by env, a script for", path, obstacle_of(path, 0, envs + 1));
+	free(path);
+	return obstacle;
+}
+
+static struct obstacle script_obstacle(struct script *script, int scripts, int envs)
+{
+	struct obstacle obstacle;
+
+	if (scripts > SCRIPTS_MAX)
+		return (struct obstacle){
+			sentence("is a script, too, one more in a row than Linux follows"),
+			sentence("let the first line of the first script name a program"),
+			true,
+		};
+	if (!startable(script->interpreter)) {
+		char *shown = printable(script->interpreter);
+		char *what = sentence("is a script for %s, which cannot be started (%s)", shown,
+				      strerror(errno));
+
+		free(shown);
+		return (struct obstacle){
+			what,
+			sentence("install that, or name another in the script's first line"),
+			true,
+		};
+	}
+	obstacle = behind("is a script for", script->interpreter,
+			  obstacle_of(script->interpreter, scripts, envs));
+	return obstacle.what ? obstacle : env_obstacle(script, envs);
+}
+
+/* @scripts, @envs: how many led to it by the same exec, and by one of env's. */
+static struct obstacle obstacle_of(const char *path, int scripts, int envs)
+{
+	struct obstacle obstacle;
+	struct program program;
+	struct script script;
+
+	if (!open_program(path, &program))
+		return unseen_obstacle(path, errno);
+	if (is_elf(&program)) {
+		obstacle = elf_obstacle(&program);
+		if (!obstacle.what)
+			obstacle = secure_obstacle(path);
+	} else if (read_script(&program, &script)) {
+		obstacle = script_obstacle(&script, scripts + 1, envs);
+	} else {
+		obstacle = (struct obstacle){ 0 };
+	}
+	close(program.fd);
+	return obstacle;
+}
+
+struct obstacle preload_obstacle(const char *path)
+{
+	return obstacle_of(path, 0, 0);
+}
