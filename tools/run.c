@@ -59,8 +59,8 @@ static int help(void)
 	     "  alignmap run qemu-system-x86_64 -device vfio-pci,host=0000:65:00.0 ...\n"
 	     "  alignmap run --anon=reserve --stats=/tmp/stats -- ./vmm --memory 16G\n"
 	     "\n"
-	     "An LD_PRELOAD that is there is kept, and so are ALIGNMAP_ variables that no option\n"
-	     "sets. Programs that no library can be preloaded into are refused.");
+	     "An LD_PRELOAD that is there is kept, and so are ALIGNMAP_ variables that no\n"
+	     "option sets. Programs that no library can be preloaded into are refused.");
 	return 0;
 }
 
