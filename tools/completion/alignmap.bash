@@ -104,8 +104,8 @@ _alignmap_other() {
 		fi
 	done
 	compopt -o filenames 2>/dev/null
-	if (($1 == ${#words[@]} - 1)) && [[ $cur != */* ]]; then
-		mapfile -t COMPREPLY < <(compgen -c -- "$cur" | sort -u)
+	if (($1 == ${#words[@]} - 1)); then
+		mapfile -t COMPREPLY < <(compgen -d -c -- "$cur" | sort -u)
 	else
 		_alignmap_files ''
 	fi
