@@ -202,6 +202,19 @@ static void check_file(const struct request *request)
 	close(fd);
 }
 
+/* Where the library would be in that folder; NULL with the same in @tried if it is not there. */
+static char *library_in(const char *folder, char *tried)
+{
+	char canonical[PATH_MAX];
+	char *path = text_of(realpath(folder, canonical) ? canonical : folder, "/", soname);
+
+	if (access(path, R_OK) == 0)
+		return path;
+	snprintf(tried, PATH_MAX, "%s", path);
+	free(path);
+	return NULL;
+}
+
 /*
  * Beside this program's folder: as installed, and as built. The libraries' folder is given relative
  * to the programs', so that both can be moved together.
@@ -209,25 +222,26 @@ static void check_file(const struct request *request)
 static char *find_library(void)
 {
 	static const char *const places[] = { ALIGNMAP_LIBDIR, ".." };
+	char tried[COUNT(places)][PATH_MAX];
 	char self[PATH_MAX] = "";
-	char *tried = text_of("", "", "");
+	char *library = NULL;
 
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
 		err(1, "cannot read /proc/self/exe, to find %s beside it", soname);
 	*strrchr(self, '/') = '\0';
-	for (size_t i = 0; i < COUNT(places); i++) {
+	for (size_t i = 0; i < COUNT(places) && !library; i++) {
 		char *folder = *places[i] == '/' ? text_of("", "", places[i])
 						 : text_of(self, "/", places[i]);
-		char *canonical = realpath(folder, NULL);
-		char *path = text_of(canonical ? canonical : folder, "/", soname);
-		char *before = tried;
 
-		if (access(path, R_OK) == 0)
-			return path;
-		tried = text_of(before, *before ? " nor " : "", path);
+		library = library_in(folder, tried[i]);
+		free(folder);
 	}
-	errx(1, "%s is to be read neither as %s: install libalignmap beside this program", soname,
-	     tried);
+	if (!library)
+		errx(1,
+		     "there is neither %s nor %s to be preloaded: install libalignmap beside "
+		     "this program",
+		     tried[0], tried[1]);
+	return library;
 }
 
 static bool names_the_library(const char *path, size_t length)
@@ -259,7 +273,7 @@ static bool is_preloaded(const char *list)
 static void preload(void)
 {
 	const char *before = getenv("LD_PRELOAD");
-	char *library;
+	char *library, *list;
 
 	if (before && is_preloaded(before))
 		return;
@@ -270,11 +284,12 @@ static void preload(void)
 		     "%s cannot be preloaded, since the loader ends its name at a space or a colon "
 		     "and replaces $: install libalignmap in a folder without them",
 		     library);
-	if (before && *before)
-		library = text_of(before, ":", library);
+	list = before && *before ? text_of(before, ":", library) : text_of("", "", library);
 	unsetenv("LD_PRELOAD");
-	if (setenv("LD_PRELOAD", library, 1))
+	if (setenv("LD_PRELOAD", list, 1))
 		err(1, "cannot set LD_PRELOAD");
+	free(library);
+	free(list);
 }
 
 /* Ends where there is none. @before: what stands in front of it on the command line. */

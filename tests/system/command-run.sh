@@ -261,6 +261,32 @@ same 'a file that is made is its owner'"'"'s alone' 600 "$(stat -c %a made)"
 run -- --stats=unmade --log=unmade ./none
 check 'no file is made for a program that is not there' test ! -e unmade
 
+# Where the library is: looked for beside the command, wherever that was put.
+mkdir -p moved/bin 'a b/c'
+cp "$ALIGNMAP" moved/bin
+run_moved() { # FOLDER
+	env "${runtime[@]}" "$1/bin/alignmap" run env >out 2>err
+	status=$?
+}
+run_moved moved
+verdict 'a command without its library says where it looked' eval \
+	'ended 1 && says "neither $scratch/moved/" " nor $scratch/moved/libalignmap.so.0 to be"'
+place=$(sed -n 's,.*neither \(.*/libalignmap.so.0\) nor .*,\1,p' err)
+place=$(realpath -ms "${place:-none}")
+mkdir -p "${place%/*}"
+cp "$library" "$place"
+run_moved moved
+verdict 'and finds it when it is there' eval \
+	'ended 0 && grep -qxF "LD_PRELOAD=${RUNTIME:+$RUNTIME:}$place" out'
+check 'which is in no folder that the name of the build says' eval '[[ $place == $scratch/moved/* ]]'
+for folder in 'a b/c' 'a:b' 'a$LIB'; do
+	mkdir -p "$folder"
+	cp -r moved/* "$folder"
+	run_moved "$folder"
+	verdict "in a folder that LD_PRELOAD cannot name, $folder, it says so" eval \
+		'ended 1 && says "$scratch/$folder" "in a folder without them"'
+done
+
 # How the program ends, and that it is the same process with what that inherits.
 run -- sh -c 'exit 7'
 verdict "the program's exit status" ended 7
@@ -455,8 +481,9 @@ cp "$(type -P true)" whole
 damage() { # NUMBER: how the damaged program ended, unless refused or as without alignmap
 	run -- ./damaged
 	ended 126 && says '' && return
-	env ./damaged >/dev/null 2>&1
-	[ $? = "$status" ] && ! grep -q Sanitizer err && return
+	env "${runtime[@]}" ./damaged >/dev/null 2>without
+	[ $? = "$status" ] && [ "$(grep -c Sanitizer: without)" = "$(grep -c Sanitizer: err)" ] &&
+		return
 	echo "$1: $status: $(head -n 1 err)"
 } 2>/dev/null
 bad=
