@@ -332,7 +332,8 @@ chmod +x other/plain
 mkdir bin/folder
 ln -s nothing bin/dangling
 here=$scratch
-as_env 'no such program' 127 -- alignmap-no-such-program
+# The PATH of who runs this may have folders that he cannot search: then it is 126.
+as_env 'no such program' 127 PATH=/usr/bin:/bin -- alignmap-no-such-program
 as_env 'no such path' 127 -- ./none
 as_env 'a link to nothing' 127 -- bin/dangling
 as_env 'not executable' 126 -- bin/plain
@@ -351,9 +352,9 @@ printf '#!\nexit 8\n' >blank && chmod +x blank
 as_env 'a script whose interpreter is nothing' 8 -- ./blank
 printf '#!%0300d' 0 >long && chmod +x long
 as_env 'a first line without end' 0 -- ./long
-run -- alignmap-no-such-program
+run PATH=/usr/bin:/bin -- alignmap-no-such-program
 verdict 'what is not found is named' says alignmap-no-such-program PATH
-run -- --stats file-for-stats
+run PATH=/usr/bin:/bin -- --stats file-for-stats
 verdict 'a file behind --stats is told from a program' \
 	eval 'ended 127 && says "--stats=file-for-stats"'
 run -- bin/plain
@@ -474,7 +475,7 @@ refused 'a script with carriage returns' ./carriage '/bin/sh\015'
 printf '#!%s/bin/plain\n' "$scratch" >unfit && chmod +x unfit
 refused 'a script whose interpreter is not executable' ./unfit 'plain, which cannot be started (Perm'
 printf '#!/usr/bin/env alignmap-no-such-program\n' >lost && chmod +x lost
-as_env 'a script for a program that env does not find' 127 -- ./lost
+as_env 'a script for a program that env does not find' 127 PATH=/usr/bin:/bin -- ./lost
 
 # Damaged programs: cut short, and with each byte of the headers changed.
 cp "$(type -P true)" whole
