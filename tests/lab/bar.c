@@ -53,7 +53,7 @@ static void open_bar(const char *bdf, unsigned int index)
 {
 	struct vfio_region_info region;
 
-	device_open(&device, bdf);
+	open_device(&device, bdf);
 	if (!device_region(&device, index, &region))
 		die("VFIO_DEVICE_GET_REGION_INFO of BAR %u", index);
 	if (!(region.flags & VFIO_REGION_INFO_FLAG_MMAP)) {
@@ -78,8 +78,7 @@ static void map_bar(struct mapping *mapping)
 		die("mmap of %#zx bytes at %#" PRIx64, mapping->length, mapping->offset);
 	if (ask.madvise && madvise(mapping->address, mapping->length, MADV_HUGEPAGE) < 0)
 		die("MADV_HUGEPAGE");
-	mapping->dma =
-		device_map_for_dma(&device, mapping->address, mapping->length, mapping->offset);
+	mapping->dma = map_for_dma(&device, mapping->address, mapping->length, mapping->offset);
 	munmap(mapping->address, mapping->length);
 }
 

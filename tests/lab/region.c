@@ -184,8 +184,7 @@ static bool faults_are_exact(const struct trial *trial, char *counts, size_t roo
 		if (alignmap_plan(&leaves, area->length, offset, &plan))
 			die("alignmap_plan");
 		expected = expect_pages ? area->length / base_page() : plan.entries;
-		faults = device_map_for_dma(&trial->device, area->address, area->length, offset)
-				 .faults;
+		faults = map_for_dma(&trial->device, area->address, area->length, offset).faults;
 		snprintf(counts + at, room - at, "%s%zu", i ? " + " : "", faults);
 		if (faults != expected)
 			printf("# area %zu took %zu faults, not %zu\n", i, faults, expected);
@@ -446,7 +445,7 @@ static void check_end(struct trial *trial)
 
 static void open_trial(struct trial *trial, const char *bdf, unsigned int index)
 {
-	device_open(&trial->device, bdf);
+	open_device(&trial->device, bdf);
 	trial->index = index;
 	if (!device_region(&trial->device, index, &trial->region))
 		die("VFIO_DEVICE_GET_REGION_INFO of region %u", index);
@@ -458,7 +457,7 @@ static void warm_up(const struct trial *trial)
 	for (int i = 0; i < 2; i++) {
 		void *page = map_page_plainly(trial, 0);
 
-		device_map_for_dma(&trial->device, page, base_page(), trial->region.offset);
+		map_for_dma(&trial->device, page, base_page(), trial->region.offset);
 		munmap(page, base_page());
 	}
 }
@@ -533,7 +532,7 @@ static void msix(const char *bdf)
 	struct trial trial = { 0 };
 	char name[64];
 
-	device_open(&trial.device, bdf);
+	open_device(&trial.device, bdf);
 	trial.index = find_msix(&trial.device, &cut[0], &cut[1]);
 	if (!device_region(&trial.device, trial.index, &trial.region))
 		die("VFIO_DEVICE_GET_REGION_INFO of region %u", trial.index);
@@ -607,7 +606,7 @@ static void bars(const char *bdf)
 	struct vfio_device_info about = { .argsz = sizeof(about) };
 	struct trial trial = { 0 };
 
-	device_open(&trial.device, bdf);
+	open_device(&trial.device, bdf);
 	if (ioctl(trial.device.fd, VFIO_DEVICE_GET_INFO, &about) < 0)
 		die("VFIO_DEVICE_GET_INFO");
 	for (unsigned int index = 0; index < about.num_regions; index++) {
@@ -851,8 +850,7 @@ static void refused(const char *bdf)
 				    trial.device.fd, (off_t)trial.region.offset);
 	if (piece == MAP_FAILED)
 		die("alignmap_window_map");
-	faults = device_map_for_dma(&trial.device, (void *)piece, trial.region.size,
-				    trial.region.offset)
+	faults = map_for_dma(&trial.device, (void *)piece, trial.region.size, trial.region.offset)
 			 .faults;
 	check(faults == plan.entries, "the whole BAR in that window takes the planned faults: %zu",
 	      faults);
@@ -885,8 +883,8 @@ static void moved(const char *bdf)
 		if (mremap(aside, trial.region.size, trial.region.size,
 			   MREMAP_MAYMOVE | MREMAP_FIXED, to[i].address) != to[i].address)
 			die("mremap");
-		faults = device_map_for_dma(&trial.device, to[i].address, trial.region.size,
-					    trial.region.offset)
+		faults = map_for_dma(&trial.device, to[i].address, trial.region.size,
+				     trial.region.offset)
 				 .faults;
 		if (i == 0)
 			check(faults == plan.entries,

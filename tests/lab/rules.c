@@ -136,7 +136,7 @@ static size_t faults_of(const struct piece *pieces, size_t count)
 		uint64_t offset = bar.offset + piece->offset;
 		size_t expected = entries_at(piece->address, offset, piece->length);
 		struct dma_map dma =
-			device_map_for_dma(&device, (void *)piece->address, piece->length, offset);
+			map_for_dma(&device, (void *)piece->address, piece->length, offset);
 
 		if (dma.faults != expected) {
 			printf("# %#" PRIx64 " bytes at %#" PRIx64 ", address %#zx: %zu faults, "
@@ -268,7 +268,7 @@ int main(int argc, char **argv)
 		      stderr);
 		return 2;
 	}
-	device_open(&device, argv[argc - 1]);
+	open_device(&device, argv[argc - 1]);
 	if (!device_region(&device, VFIO_PCI_BAR2_REGION_INDEX, &bar))
 		die("VFIO_DEVICE_GET_REGION_INFO");
 	const struct layout two = { "holes at 12 KiB and 1.5 GiB",
@@ -286,7 +286,7 @@ int main(int argc, char **argv)
 		struct piece page = { 0, base_page(), 0 };
 
 		plainly(&page, 1);
-		device_map_for_dma(&device, (void *)page.address, page.length, bar.offset);
+		map_for_dma(&device, (void *)page.address, page.length, bar.offset);
 		munmap((void *)page.address, page.length);
 	}
 
