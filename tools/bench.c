@@ -1,8 +1,752 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * alignmap bench: one mapping, placed by the kernel, at each alignment and by the library, and what
+ * filling it costs at each place.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "device.h"
+#include "leaves.h"
 #include "tool.h"
+
+#define ERASE_LINE "\r\033[K"
+
+static struct {
+	const char *device;
+	const char *bar; /* a digit; NULL: the longest */
+	const char *path;
+	uint64_t length; /* 0: not said */
+	bool json;
+} ask;
+
+/* What is mapped, and how. */
+static struct {
+	enum { MEMORY, ONE_FILE, BAR } kind;
+	struct device device;
+	struct bar bar;
+	int fd, prot, flags;
+	uint64_t offset;
+	size_t length;
+	struct alignmap_leaves leaves; /* of what lies behind */
+	size_t deserved;
+} subject;
+
+struct row {
+	enum { BY_KERNEL, AT_LEAF, BY_LIBRARY } placed;
+	size_t leaf; /* of AT_LEAF */
+	void *address;
+	size_t congruent; /* the largest leaf size modulo which it is so */
+	struct dma_map cost;
+	uint64_t page_tables; /* in bytes */
+	uint64_t by_pmd;      /* bytes that PMDs map; not known of a BAR */
+};
+
+static struct {
+	char *text[8];
+	size_t count;
+} notes;
+
+__attribute__((format(printf, 1, 2))) static void note(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (notes.count < COUNT(notes.text) &&
+	    vasprintf(&notes.text[notes.count++], format, arguments) < 0)
+		err(1, "cannot compose a note");
+	va_end(arguments);
+}
+
+static size_t base_page(void)
+{
+	return subject.leaves.size[subject.leaves.count - 1];
+}
+
+static bool progress_wanted(void)
+{
+	return isatty(STDERR_FILENO);
+}
+
+static void erase_progress(void)
+{
+	if (progress_wanted())
+		fputs(ERASE_LINE, stderr);
+}
+
+/*
+ * At a terminal a child does the work, so that an interrupt ends it at once, even amid a long
+ * system call, and yet leaves no half line behind. Returns in the child, or where there is no
+ * terminal.
+ */
+static void watch_over(void)
+{
+	const pid_t parent = getpid();
+	int status, signal_number;
+	pid_t child;
+
+	if (!progress_wanted())
+		return;
+	child = fork();
+	if (child < 0)
+		return;
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		if (getppid() != parent)
+			exit(1);
+		return;
+	}
+	signal(SIGINT, SIG_IGN);
+	signal(SIGQUIT, SIG_IGN);
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			err(1, "cannot wait");
+	if (WIFEXITED(status))
+		exit(WEXITSTATUS(status));
+	erase_progress();
+	signal_number = WTERMSIG(status);
+	signal(signal_number, SIG_DFL);
+	raise(signal_number);
+	exit(1);
+}
+
+static const char *name_of(const struct row *row, struct text *name)
+{
+	if (row->placed == AT_LEAF) {
+		struct text size = size_text(row->leaf);
+
+		snprintf(name->text, sizeof(name->text), "at %.24s", size.text);
+		return name->text;
+	}
+	return row->placed == BY_KERNEL ? "kernel" : "library";
+}
+
+/* The number behind "FIELD:" in one of /proc's files of such lines, in KiB; 0 where it is not. */
+static uint64_t proc_kib(const char *path, const char *field)
+{
+	const size_t length = strlen(field);
+	FILE *file = fopen(path, "re");
+	uint64_t kib = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (strncmp(line, field, length) == 0 && line[length] == ':') {
+			kib = strtoull(line + length + 1, NULL, 10);
+			break;
+		}
+	if (file)
+		fclose(file);
+	return kib;
+}
+
+/* What smaps says of the mapping, that begins at @address, being mapped by PMDs, in bytes. */
+static uint64_t mapped_by_pmd(const void *address)
+{
+	static const char *const fields[] = { "AnonHugePages:", "ShmemPmdMapped:",
+					      "FilePmdMapped:" };
+	FILE *file = fopen("/proc/self/smaps", "re");
+	const uintptr_t start = (uintptr_t)address;
+	bool inside = false;
+	uint64_t kib = 0;
+	char *line = NULL;
+	size_t room = 0;
+
+	while (file && getline(&line, &room, file) > 0) {
+		uintptr_t from, to;
+
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
+			inside = from >= start && from < start + subject.length;
+		for (size_t i = 0; inside && i < COUNT(fields); i++)
+			if (strncmp(line, fields[i], strlen(fields[i])) == 0)
+				kib += strtoull(line + strlen(fields[i]), NULL, 10);
+	}
+	free(line);
+	if (file)
+		fclose(file);
+	return kib << 10;
+}
+
+static void *map_plainly(void *address, int flags, size_t length)
+{
+	/* No preloaded library is to see it. */
+	return (void *)syscall(SYS_mmap, address, length, subject.prot, subject.flags | flags,
+			       subject.fd, (off_t)subject.offset);
+}
+
+/*
+ * An address that is congruent modulo @leaf and modulo no larger size. Nothing else of this process
+ * maps anything meanwhile.
+ */
+static void *map_at_leaf(size_t leaf)
+{
+	const size_t room = subject.length + 2 * leaf;
+	void *window = (void *)syscall(SYS_mmap, NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+				       -1, 0);
+	uintptr_t address;
+
+	if (window == MAP_FAILED)
+		return MAP_FAILED;
+	munmap(window, room);
+	address = (uintptr_t)window;
+	address += (subject.offset + leaf - address) & (2 * leaf - 1);
+	return map_plainly((void *)address, MAP_FIXED_NOREPLACE, subject.length);
+}
+
+/* Whether a row's mapping is put under MADV_HUGEPAGE; alignmap_mmap() does so by itself for BARs.
+ */
+static bool advised(const struct row *row)
+{
+	if (alignmap_host.thp != THP_MADVISE)
+		return false;
+	if (subject.kind == BAR)
+		return alignmap_host.thp_rules_bars && row->placed == AT_LEAF;
+	return subject.kind == MEMORY;
+}
+
+static size_t agreement(const void *address)
+{
+	const uintptr_t difference = (uintptr_t)address - subject.offset;
+	unsigned int i = 0;
+
+	while (difference & (subject.leaves.size[i] - 1))
+		i++;
+	return subject.leaves.size[i];
+}
+
+static void map_row(struct row *row)
+{
+	struct text name, length = size_text(subject.length), deserved;
+
+	if (row->placed == BY_KERNEL)
+		row->address = map_plainly(NULL, 0, subject.length);
+	else if (row->placed == AT_LEAF)
+		row->address = map_at_leaf(row->leaf);
+	else
+		row->address = alignmap_mmap(NULL, subject.length, subject.prot, subject.flags,
+					     subject.fd, (off_t)subject.offset);
+	if (row->address == MAP_FAILED) {
+		erase_progress();
+		err(1, "cannot map %s (%s)%s", length.text, name_of(row, &name),
+		    errno == ENOMEM ? "; ask for less by --length, or raise ulimit -v" : "");
+	}
+	row->congruent = agreement(row->address);
+	if (advised(row))
+		madvise(row->address, subject.length, MADV_HUGEPAGE);
+	deserved = size_text(subject.deserved);
+	if (row->placed == BY_LIBRARY && row->congruent < subject.deserved) {
+		erase_progress();
+		errx(1,
+		     "the library found no address that is congruent modulo %s; raise ulimit -v, "
+		     "or ask for less by --length",
+		     deserved.text);
+	}
+}
+
+/* AddressSanitizer's own memory would take faults too. */
+__attribute__((no_sanitize("address"))) static void touch(volatile char *address)
+{
+	const size_t page = base_page();
+
+	for (size_t at = 0; at < subject.length; at += page) {
+		if (subject.kind == MEMORY)
+			address[at] = 1;
+		else
+			(void)address[at];
+	}
+}
+
+static void take_faults(struct row *row)
+{
+	struct rusage before, after;
+	double start;
+	char *why;
+
+	if (subject.kind == BAR) {
+		why = device_map_for_dma(&subject.device, row->address, subject.length,
+					 subject.offset, &row->cost);
+		if (!why)
+			return;
+		erase_progress();
+		errx(1, "%s: %s", subject.device.bdf, why);
+	}
+	getrusage(RUSAGE_SELF, &before);
+	start = device_clock();
+	touch(row->address);
+	row->cost.seconds = device_clock() - start;
+	getrusage(RUSAGE_SELF, &after);
+	row->cost.faults = (size_t)(after.ru_minflt - before.ru_minflt) +
+			   (size_t)(after.ru_majflt - before.ru_majflt);
+}
+
+static void measure(struct row *row)
+{
+	uint64_t before = proc_kib("/proc/self/status", "VmPTE"), after;
+
+	map_row(row);
+	take_faults(row);
+	after = proc_kib("/proc/self/status", "VmPTE");
+	row->page_tables = (after > before ? after - before : 0) << 10;
+	row->by_pmd = subject.kind == BAR ? 0 : mapped_by_pmd(row->address);
+	munmap(row->address, subject.length);
+}
+
+/*
+ * The measuring code's own first pages and the device's first fault are not to be counted; nor are
+ * the host's faults, where this is a guest whose memory was never used: all of it is used once.
+ */
+static void warm_up(void)
+{
+	const size_t length = subject.length, deserved = subject.deserved;
+	struct row row = { .placed = BY_KERNEL };
+
+	if (progress_wanted())
+		fputs("warming up ...", stderr);
+	subject.deserved = base_page();
+	if (subject.kind != MEMORY)
+		subject.length = base_page();
+	for (int i = 0; i < 2; i++) {
+		measure(&row);
+		subject.length = base_page();
+	}
+	subject.length = length;
+	subject.deserved = deserved;
+}
+
+static void on_bus_error(int number)
+{
+	static const char message[] =
+		"alignmap bench: the file became shorter, or could not be read, meanwhile\n";
+
+	(void)number;
+	(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
+	_exit(1);
+}
+
+/* So that it is no disk that is measured. */
+static void warm_file(void)
+{
+	static char piece[1 << 18];
+	size_t at = 0;
+	ssize_t filled = 1;
+
+	if (progress_wanted())
+		fprintf(stderr, "reading %s ...", ask.path);
+	for (; at < subject.length && filled > 0; at += (size_t)filled)
+		filled = pread(subject.fd, piece, sizeof(piece), (off_t)at);
+	erase_progress();
+	if (filled < 0)
+		err(1, "%s: cannot be read", ask.path);
+}
+
+static void set_length(uint64_t whole, const char *whose)
+{
+	const uint64_t length = ask.length ? ask.length : whole;
+	struct text wanted = size_text(length), there = size_text(whole);
+
+	if (length > whole)
+		errx(1, "--length %s is more than %s has: %s", wanted.text, whose, there.text);
+	subject.length = (length + base_page() - 1) & ~(base_page() - 1);
+}
+
+static void open_memory(void)
+{
+	const uint64_t length = ask.length ? ask.length : 1ULL << 30;
+	/* Page tables come to it. */
+	const uint64_t available = proc_kib("/proc/meminfo", "MemAvailable") << 10;
+	struct text wanted = size_text(length), there = size_text(available);
+
+	if ((available && length > available - available / 256) || length > INT64_MAX)
+		errx(1, "%s of memory are wanted and %s are available; ask for less by --length",
+		     wanted.text, there.text);
+	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &subject.leaves);
+	subject.length = (length + base_page() - 1) & ~(base_page() - 1);
+	subject.fd = -1;
+	subject.prot = PROT_READ | PROT_WRITE;
+	subject.flags = MAP_PRIVATE | MAP_ANONYMOUS;
+}
+
+static void open_file(void)
+{
+	struct statfs system;
+	struct stat status;
+
+	/* Without waiting for whoever writes into a pipe. */
+	subject.fd = open(ask.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (subject.fd < 0 || fstat(subject.fd, &status) < 0 || fstatfs(subject.fd, &system) < 0)
+		err(1, "%s: cannot be opened", ask.path);
+	if (S_ISDIR(status.st_mode))
+		errx(1, "%s: is a directory; name a file that is to be mapped", ask.path);
+	if (!S_ISREG(status.st_mode))
+		errx(1, "%s: is no regular file; --device takes PCI devices", ask.path);
+	if (status.st_size == 0)
+		errx(1, "%s: is empty, so that nothing of it can be mapped", ask.path);
+	if (system.f_type == HUGETLBFS_MAGIC)
+		errx(1,
+		     "%s: is on hugetlbfs, where each page takes one fault wherever it is mapped: "
+		     "there is nothing to compare",
+		     ask.path);
+	alignmap_host_leaves(ALIGNMAP_FILE, &subject.leaves);
+	set_length((uint64_t)status.st_size, "the file");
+	subject.prot = PROT_READ;
+	subject.flags = MAP_SHARED;
+	signal(SIGBUS, on_bus_error);
+	warm_file();
+}
+
+/* Ends, with what else there is. */
+__attribute__((noreturn)) static void refuse_bar(void)
+{
+	char others[96] = "none";
+	size_t end = 0;
+
+	for (unsigned int i = 0; i < DEVICE_BARS; i++) {
+		const struct bar bar = device_bar(&subject.device, i);
+		struct text length = size_text(bar.length);
+
+		if (bar.length && end < sizeof(others))
+			end += (size_t)snprintf(others + end, sizeof(others) - end, "%s%u (%s)",
+						end ? ", " : "", i, length.text);
+	}
+	if (!ask.bar)
+		errx(1, "%s: has no BAR that can be mapped", subject.device.bdf);
+	errx(1, "%s: BAR %s %s; of its BARs these can be mapped: %s", subject.device.bdf, ask.bar,
+	     device_bar_refusal(&subject.device, subject.bar.number), others);
+}
+
+static void open_bar(void)
+{
+	char *why = device_open(&subject.device, ask.device);
+
+	if (why)
+		errx(1, "%s: %s", ask.device, why);
+	if (ask.bar)
+		subject.bar = device_bar(&subject.device, (unsigned int)(ask.bar[0] - '0'));
+	else
+		subject.bar = device_longest_bar(&subject.device);
+	if (!subject.bar.length)
+		refuse_bar();
+	bar_leaves(&subject.leaves);
+	set_length(subject.bar.length, "the BAR");
+	subject.fd = subject.device.fd;
+	subject.offset = subject.bar.offset;
+	subject.prot = PROT_READ | PROT_WRITE;
+	subject.flags = MAP_SHARED;
+}
+
+static void open_subject(void)
+{
+	struct alignmap_plan plan;
+
+	subject.kind = ask.device ? BAR : ask.path ? ONE_FILE : MEMORY;
+	if (subject.kind == BAR)
+		open_bar();
+	else if (subject.kind == ONE_FILE)
+		open_file();
+	else
+		open_memory();
+	if (alignmap_plan(&subject.leaves, subject.length, subject.offset, &plan))
+		err(1, "cannot plan the mapping");
+	subject.deserved = plan.alignment;
+}
+
+/* Sets up the rows that there are to be, and returns how many. */
+static size_t choose_rows(struct row rows[ALIGNMAP_LEAVES_MAX + 1])
+{
+	size_t count = 0;
+
+	rows[count++] = (struct row){ .placed = BY_KERNEL };
+	for (unsigned int i = subject.leaves.count;
+	     i-- && subject.leaves.size[i] < subject.deserved;)
+		rows[count++] = (struct row){ .placed = AT_LEAF, .leaf = subject.leaves.size[i] };
+	rows[count++] = (struct row){ .placed = BY_LIBRARY };
+	return count;
+}
+
+static void note_bar(void)
+{
+	const char *obstacle = bar_obstacle();
+
+	if (!linux_from(6, 12))
+		note("Linux before 6.12 maps BARs by base pages at every address.");
+	if (obstacle)
+		note("%s%s.", obstacle,
+		     alignmap_host.thp == THP_MADVISE ? ". Here all are but the kernel's row" : "");
+}
+
+static void note_file(const struct row *last)
+{
+	struct text length = size_text(subject.length), by_pmd = size_text(last->by_pmd);
+
+	if (last->by_pmd)
+		note("Of the library's mapping, %s of %s are mapped by PMDs.", by_pmd.text,
+		     length.text);
+	else
+		note("The page cache holds no PMD of this file, so that no address gains any. "
+		     "Files "
+		     "have them on tmpfs (huge=always), on DAX, and where a file system has large "
+		     "folios and has read or written so much at once.");
+}
+
+static void note_memory(void)
+{
+	if (alignmap_host.thp == THP_MADVISE)
+		note("Transparent huge pages are [madvise]: every row is under MADV_HUGEPAGE.");
+	else if (alignmap_host.thp == THP_NEVER)
+		note("Transparent huge pages are [never], so that all rows take base pages: "
+		     "echo madvise >/sys/kernel/mm/transparent_hugepage/enabled");
+}
+
+static void take_notes(const struct row *last)
+{
+	if (subject.deserved == base_page() && subject.leaves.count > 1)
+		note("It is too short, or lies so, that it holds no leaf but base pages: every "
+		     "address is as good.");
+	else if (subject.kind == ONE_FILE)
+		note_file(last);
+	if (subject.kind == BAR)
+		note_bar();
+	if (subject.kind == MEMORY)
+		note_memory();
+	if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
+		note("This process is under PR_SET_THP_DISABLE, which allows base pages alone.");
+}
+
+static double ratio_of(const struct row *rows, size_t i)
+{
+	return rows[i].cost.seconds > 0 ? rows[0].cost.seconds / rows[i].cost.seconds : 0;
+}
+
+static struct json_object *json_row(const struct row *rows, size_t i)
+{
+	static const char *const placed[] = { "kernel", "leaf", "library" };
+	struct json_object *object = json_object_new_object();
+	const struct row *row = &rows[i];
+	char address[24];
+
+	snprintf(address, sizeof(address), "%#" PRIxPTR, (uintptr_t)row->address);
+	json_object_object_add(object, "placed", json_object_new_string(placed[row->placed]));
+	json_object_object_add(object, "address", json_object_new_string(address));
+	json_object_object_add(object, "congruent", json_object_new_uint64(row->congruent));
+	json_object_object_add(object, "faults", json_object_new_uint64(row->cost.faults));
+	json_object_object_add(object, "seconds", json_object_new_double(row->cost.seconds));
+	json_object_object_add(object, "page_tables", json_object_new_uint64(row->page_tables));
+	json_object_object_add(object, "by_pmd",
+			       subject.kind == BAR ? NULL : json_object_new_uint64(row->by_pmd));
+	json_object_object_add(object, "ratio",
+			       row->cost.seconds > 0 ? json_object_new_double(ratio_of(rows, i))
+						     : NULL);
+	return object;
+}
+
+static void print_as_json(const struct row *rows, size_t count)
+{
+	struct json_object *document = json_object_new_object();
+	struct json_object *list = json_object_new_array(), *said = json_object_new_array();
+	char *path = ask.path ? printable(ask.path) : NULL;
+	const bool bar = subject.kind == BAR;
+
+	json_object_object_add(document, "version", json_object_new_int(1));
+	json_object_object_add(document, "device",
+			       bar ? json_object_new_string(subject.device.bdf) : NULL);
+	json_object_object_add(document, "bar",
+			       bar ? json_object_new_uint64(subject.bar.number) : NULL);
+	json_object_object_add(document, "file", path ? json_object_new_string(path) : NULL);
+	json_object_object_add(document, "offset", json_object_new_uint64(subject.offset));
+	json_object_object_add(document, "length", json_object_new_uint64(subject.length));
+	json_object_object_add(document, "alignment", json_object_new_uint64(subject.deserved));
+	json_object_object_add(document, "leaves", json_leaves(&subject.leaves));
+	for (size_t i = 0; i < count; i++)
+		json_object_array_add(list, json_row(rows, i));
+	json_object_object_add(document, "rows", list);
+	for (size_t i = 0; i < notes.count; i++)
+		json_object_array_add(said, json_object_new_string(notes.text[i]));
+	json_object_object_add(document, "notes", said);
+	print_json(document, false);
+	free(path);
+}
+
+static void print_rows(const struct row *rows, size_t count)
+{
+	struct libscols_table *table = new_table();
+
+	add_column(table, "PLACED", LEFT_ALIGNED);
+	add_column(table, "ADDRESS", RIGHT_ALIGNED);
+	add_column(table, "MODULO", RIGHT_ALIGNED);
+	add_column(table, "FAULTS", RIGHT_ALIGNED);
+	add_column(table, "SECONDS", RIGHT_ALIGNED);
+	add_column(table, "PAGE TABLES", RIGHT_ALIGNED);
+	add_column(table, "RATIO", RIGHT_ALIGNED);
+	for (size_t i = 0; i < count; i++) {
+		struct text congruent = size_text(rows[i].congruent), name;
+		struct text faults = number_text(rows[i].cost.faults);
+		struct text tables = size_text(rows[i].page_tables);
+		struct text ratio = ratio_text(rows[0].cost.seconds, rows[i].cost.seconds);
+		char address[24], seconds[24];
+
+		snprintf(address, sizeof(address), "%#" PRIxPTR, (uintptr_t)rows[i].address);
+		snprintf(seconds, sizeof(seconds), "%.6f", rows[i].cost.seconds);
+		add_row(table,
+			(const char *const[]){ name_of(&rows[i], &name), address, congruent.text,
+					       faults.text, seconds, tables.text, ratio.text });
+	}
+	print_table(table);
+}
+
+/* For 80 columns. */
+static void print_wrapped(const char *text)
+{
+	size_t column = 0;
+
+	while (*text) {
+		const size_t word = strcspn(text, " ");
+
+		if (column && column + 1 + word > 78) {
+			putchar('\n');
+			column = 0;
+		}
+		column += (size_t)printf("%s%.*s", column ? " " : "", (int)word, text);
+		text += word;
+		text += *text == ' ';
+	}
+	putchar('\n');
+}
+
+static void print(const struct row *rows, size_t count)
+{
+	struct text length = size_text(subject.length);
+	char *path = ask.path ? printable(ask.path) : NULL;
+
+	if (subject.kind == BAR)
+		printf("%s of BAR %u of %s, filled by VFIO_IOMMU_MAP_DMA\n\n", length.text,
+		       subject.bar.number, subject.device.bdf);
+	else if (path)
+		printf("%s of %s, shared, read page by page\n\n", length.text, path);
+	else
+		printf("%s of private memory, written page by page\n\n", length.text);
+	free(path);
+	print_rows(rows, count);
+	if (notes.count)
+		putchar('\n');
+	for (size_t i = 0; i < notes.count; i++)
+		print_wrapped(notes.text[i]);
+}
+
+static int bench(void)
+{
+	struct row rows[ALIGNMAP_LEAVES_MAX + 1];
+	struct text name;
+	size_t count;
+
+	watch_over();
+	open_subject();
+	count = choose_rows(rows);
+	warm_up();
+	for (size_t i = 0; i < count; i++) {
+		if (progress_wanted())
+			fprintf(stderr, ERASE_LINE "%zu of %zu: %s ...", i + 1, count,
+				name_of(&rows[i], &name));
+		measure(&rows[i]);
+	}
+	erase_progress();
+	take_notes(&rows[count - 1]);
+	if (ask.json)
+		print_as_json(rows, count);
+	else
+		print(rows, count);
+	for (size_t i = 0; i < notes.count; i++)
+		free(notes.text[i]);
+	if (subject.kind == BAR)
+		device_close(&subject.device);
+	else if (subject.fd >= 0)
+		close(subject.fd);
+	return 0;
+}
+
+static int usage(void)
+{
+	puts("usage: alignmap bench [--device BDF [--bar N] | --file PATH] [--length SIZE]\n"
+	     "                      [--json]\n"
+	     "\n"
+	     "Places the same mapping by the kernel, at each alignment and by the library, has\n"
+	     "the kernel fill it, and prints the faults, the time and the page tables of each.\n"
+	     "Without --device and --file it is 1G of private memory.\n"
+	     "\n"
+	     "  -d, --device=BDF   a BAR of this PCI device, as 0000:65:00.0, which must be\n"
+	     "                     bound to vfio-pci and unused. It is RESET; its registers\n"
+	     "                     are not touched: VFIO maps them for DMA, and unmaps them\n"
+	     "  -b, --bar=N        which, 0 to 5 (default: the longest)\n"
+	     "  -f, --file=PATH    a file, shared and read-only; it is read once before\n"
+	     "  -l, --length=SIZE  of the mapping, as 512M or 2G (default: all)\n"
+	     "  -j, --json         print one JSON document: man alignmap-bench\n"
+	     "  -h, --help         print this\n"
+	     "\n"
+	     "  alignmap bench --length 256M\n"
+	     "  alignmap bench --device 0000:65:00.0");
+	return 0;
+}
 
 int bench_command(int argc, char **argv)
 {
-	(void)argc;
-	wrong_usage("%s: not yet", argv[0]);
+	static const struct option options[] = {
+		{ "device", required_argument, NULL, 'd' },
+		{ "bar", required_argument, NULL, 'b' },
+		{ "file", required_argument, NULL, 'f' },
+		{ "length", required_argument, NULL, 'l' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "d:b:f:l:jh", options, NULL)) != -1) {
+		switch (option) {
+		case 'd':
+			ask.device = optarg;
+			break;
+		case 'b':
+			if (strlen(optarg) != 1 || *optarg < '0' || *optarg > '5')
+				wrong_usage("--bar %s: a BAR's number is 0 to 5", optarg);
+			ask.bar = optarg;
+			break;
+		case 'f':
+			ask.path = optarg;
+			break;
+		case 'l':
+			ask.length = size_argument("--length", optarg);
+			if (!ask.length)
+				wrong_usage("--length 0: there is nothing to map");
+			break;
+		case 'j':
+			ask.json = true;
+			break;
+		case 'h':
+			return usage();
+		default:
+			fprintf(stderr, "Try '%s --help'.\n", program_invocation_short_name);
+			return 2;
+		}
+	}
+	if (optind < argc)
+		wrong_usage("%s: no arguments are taken but options", argv[optind]);
+	if (ask.device && ask.path)
+		wrong_usage("--device and --file exclude each other");
+	if (ask.bar && !ask.device)
+		wrong_usage("--bar: of which device? Name it by --device");
+	return bench();
 }

@@ -31,6 +31,7 @@ static struct {
 	bool api;
 	bool madvise;
 	bool tap;
+	bool wait;
 } ask = { .name = "mmap", .label = "", .expect = EXPECT_ADDRESS };
 
 static struct device device;
@@ -64,7 +65,7 @@ static void open_bar(const char *bdf, unsigned int index)
 	bar.length = region.size;
 }
 
-static void map_bar(struct mapping *mapping)
+static void map_piece(struct mapping *mapping)
 {
 	off_t offset = (off_t)(bar.offset + mapping->offset);
 	int prot = PROT_READ | PROT_WRITE;
@@ -78,6 +79,11 @@ static void map_bar(struct mapping *mapping)
 		die("mmap of %#zx bytes at %#" PRIx64, mapping->length, mapping->offset);
 	if (ask.madvise && madvise(mapping->address, mapping->length, MADV_HUGEPAGE) < 0)
 		die("MADV_HUGEPAGE");
+}
+
+static void map_bar(struct mapping *mapping)
+{
+	map_piece(mapping);
 	mapping->dma = map_for_dma(&device, mapping->address, mapping->length, mapping->offset);
 	munmap(mapping->address, mapping->length);
 }
@@ -211,6 +217,18 @@ static void grid(uint64_t limit, unsigned int share, unsigned int shares)
 	}
 }
 
+/* Maps it, and holds it for those who look at this process. */
+static void map_and_wait(const char *length, const char *offset)
+{
+	struct mapping mapping = { .offset = parse(offset), .length = parse(length) };
+
+	map_piece(&mapping);
+	printf("address=%p\n", mapping.address);
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+}
+
 /* The measuring code's own first pages and the device's first fault are not to be counted. */
 static void warm_up(void)
 {
@@ -237,6 +255,7 @@ static void usage(int status)
 	      "  -n, --name=NAME     of the way, for the output\n"
 	      "  -t, --tap           print TAP\n"
 	      "  -L, --label=LABEL   that follows NAME in it\n"
+	      "  -w, --wait          map, not for DMA, and wait for the end of the input\n"
 	      "Sizes are sums such as 1G-4K, all-2M, half+4K (of the BAR).\n",
 	      status ? stderr : stdout);
 	exit(status);
@@ -257,6 +276,7 @@ int main(int argc, char **argv)
 		{ "name", required_argument, NULL, 'n' },
 		{ "tap", no_argument, NULL, 't' },
 		{ "label", required_argument, NULL, 'L' },
+		{ "wait", no_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -265,7 +285,7 @@ int main(int argc, char **argv)
 	unsigned int share = 0, shares = 1;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "r:o:l:g:s:amde:n:tL:h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "r:o:l:g:s:amde:n:tL:wh", options, NULL)) != -1) {
 		switch (option) {
 		case 'r':
 			region = (unsigned int)strtoul(optarg, NULL, 0);
@@ -312,6 +332,9 @@ int main(int argc, char **argv)
 		case 'L':
 			ask.label = optarg;
 			break;
+		case 'w':
+			ask.wait = true;
+			break;
 		case 'h':
 			usage(0);
 			break;
@@ -323,6 +346,10 @@ int main(int argc, char **argv)
 		usage(2);
 
 	open_bar(argv[optind], region);
+	if (ask.wait) {
+		map_and_wait(length, offset);
+		return 0;
+	}
 	warm_up();
 	if (limit) {
 		grid(parse(limit), share, shares);
