@@ -79,15 +79,16 @@ static size_t base_page(void)
 	return subject.leaves.size[subject.leaves.count - 1];
 }
 
-static bool progress_wanted(void)
-{
-	return isatty(STDERR_FILENO);
-}
+/* Whether standard error is a terminal. */
+static bool progress_wanted;
 
 static void erase_progress(void)
 {
-	if (progress_wanted())
+	const int error = errno;
+
+	if (progress_wanted)
 		fputs(ERASE_LINE, stderr);
+	errno = error;
 }
 
 /*
@@ -101,7 +102,7 @@ static void watch_over(void)
 	int status, signal_number;
 	pid_t child;
 
-	if (!progress_wanted())
+	if (!progress_wanted)
 		return;
 	child = fork();
 	if (child < 0)
@@ -315,7 +316,7 @@ static void warm_up(void)
 	const size_t length = subject.length, deserved = subject.deserved;
 	struct row row = { .placed = BY_KERNEL };
 
-	if (progress_wanted())
+	if (progress_wanted)
 		fputs("warming up ...", stderr);
 	subject.deserved = base_page();
 	if (subject.kind != MEMORY)
@@ -345,7 +346,7 @@ static void warm_file(void)
 	size_t at = 0;
 	ssize_t filled = 1;
 
-	if (progress_wanted())
+	if (progress_wanted)
 		fprintf(stderr, "reading %s ...", ask.path);
 	for (; at < subject.length && filled > 0; at += (size_t)filled)
 		filled = pread(subject.fd, piece, sizeof(piece), (off_t)at);
@@ -653,12 +654,13 @@ static int bench(void)
 	struct text name;
 	size_t count;
 
+	progress_wanted = isatty(STDERR_FILENO);
 	watch_over();
 	open_subject();
 	count = choose_rows(rows);
 	warm_up();
 	for (size_t i = 0; i < count; i++) {
-		if (progress_wanted())
+		if (progress_wanted)
 			fprintf(stderr, ERASE_LINE "%zu of %zu: %s ...", i + 1, count,
 				name_of(&rows[i], &name));
 		measure(&rows[i]);
