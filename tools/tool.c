@@ -65,7 +65,8 @@ struct text size_text(uint64_t size)
 	double number = (double)size;
 	unsigned int unit = 0;
 
-	for (; number >= 1024; unit++)
+	/* Not 1024K, which a number a little less would be rounded to. */
+	for (; number >= 1023.5; unit++)
 		number /= 1024;
 	/* The decimal tells what is rounded: 2G is 2 GiB, 2.0G a page less. */
 	snprintf(text.text, sizeof(text.text), "%.*f%s",
@@ -164,6 +165,28 @@ void print_table(struct libscols_table *table)
 	if (scols_print_table(table))
 		err(1, "cannot print a table");
 	scols_unref_table(table);
+}
+
+void print_wrapped(const char *first, const char *others, const char *text)
+{
+	size_t column = strlen(first);
+	const char *space = "";
+
+	fputs(first, stdout);
+	while (*(text += strspn(text, " "))) {
+		const size_t length = strcspn(text, " ");
+
+		if (*space && column + 1 + length > 80) {
+			printf("\n%s", others);
+			column = strlen(others);
+			space = "";
+		}
+		printf("%s%.*s", space, (int)length, text);
+		column += strlen(space) + length;
+		space = " ";
+		text += length;
+	}
+	puts("");
 }
 
 void print_json(struct json_object *document, bool one_line)

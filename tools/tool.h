@@ -70,6 +70,12 @@ struct libscols_line *add_row(struct libscols_table *table, const char *const *c
 
 void print_table(struct libscols_table *table); /* and frees it */
 
+/*
+ * Prints a text in lines of 80 columns at most, broken at spaces, the first with @first before it,
+ * the others with @others.
+ */
+void print_wrapped(const char *first, const char *others, const char *text);
+
 /* Prints a document and frees it. @one_line: for readers that take a document a line. */
 void print_json(struct json_object *document, bool one_line);
 
