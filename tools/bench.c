@@ -609,25 +609,6 @@ static void print_rows(const struct row *rows, size_t count)
 	print_table(table);
 }
 
-/* For 80 columns. */
-static void print_wrapped(const char *text)
-{
-	size_t column = 0;
-
-	while (*text) {
-		const size_t word = strcspn(text, " ");
-
-		if (column && column + 1 + word > 78) {
-			putchar('\n');
-			column = 0;
-		}
-		column += (size_t)printf("%s%.*s", column ? " " : "", (int)word, text);
-		text += word;
-		text += *text == ' ';
-	}
-	putchar('\n');
-}
-
 static void print(const struct row *rows, size_t count)
 {
 	struct text length = size_text(subject.length);
@@ -645,7 +626,7 @@ static void print(const struct row *rows, size_t count)
 	if (notes.count)
 		putchar('\n');
 	for (size_t i = 0; i < notes.count; i++)
-		print_wrapped(notes.text[i]);
+		print_wrapped("", "", notes.text[i]);
 }
 
 static int bench(void)
