@@ -3,6 +3,7 @@
  * alignmap bench: one mapping, placed by the kernel, at each alignment and by the library, and what
  * filling it costs at each place.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -243,8 +244,9 @@ static void map_row(struct row *row)
 					     subject.fd, (off_t)subject.offset);
 	if (row->address == MAP_FAILED) {
 		erase_progress();
-		err(1, "cannot map %s (%s)%s", length.text, name_of(row, &name),
-		    errno == ENOMEM ? "; ask for less by --length, or raise ulimit -v" : "");
+		errx(1, "cannot map %s (%s): %s%s", length.text, name_of(row, &name),
+		     strerror(errno),
+		     errno == ENOMEM ? "; ask for less by --length, or raise ulimit -v" : "");
 	}
 	row->congruent = agreement(row->address);
 	if (advised(row))
@@ -486,8 +488,9 @@ static void note_bar(void)
 	if (!linux_from(6, 12))
 		note("Linux before 6.12 maps BARs by base pages at every address.");
 	if (obstacle)
-		note("%s%s.", obstacle,
-		     alignmap_host.thp == THP_MADVISE ? ". Here all are but the kernel's row" : "");
+		note("%c%s%s", toupper((unsigned char)*obstacle), obstacle + 1,
+		     alignmap_host.thp == THP_MADVISE ? ". Here all rows are but the kernel's."
+						      : "");
 }
 
 static void note_file(const struct row *last)

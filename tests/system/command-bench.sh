@@ -123,7 +123,8 @@ if [ -n "$SANITIZE" ]; then
 else
 	status=0
 	(ulimit -v 200000; "$ALIGNMAP" bench --length 512M) >"$scratch/out" 2>"$scratch/error" || status=$?
-	verdict "$name" refused 'cannot map 512M (kernel); ask for less by --length, or raise ulimit -v'
+	verdict "$name" refused \
+		'cannot map 512M (kernel): Cannot allocate memory; ask for less by --length, or raise'
 fi
 
 # What a mapping of anonymous memory takes: whole PMDs if @huge, and pages.
