@@ -362,6 +362,10 @@ static void set_length(uint64_t whole, const char *whose)
 	const uint64_t length = ask.length ? ask.length : whole;
 	struct text wanted = size_text(length), there = size_text(whole);
 
+	if (strcmp(wanted.text, there.text) == 0) {
+		wanted = number_text(length);
+		there = number_text(whole);
+	}
 	if (length > whole)
 		errx(1, "--length %s is more than %s has: %s", wanted.text, whose, there.text);
 	subject.length = (length + base_page() - 1) & ~(base_page() - 1);

@@ -69,7 +69,8 @@ done <<'END'
 END
 
 for name in '' 65 65:00 65:00.0x 65:00.8 65:20.0 0000:65:00 0000:65:00.0/.. ../../.. ' 65:00.0' \
-	-1:00.0 0000:-1:00.0 0:0:0:0.0; do
+	-1:00.0 0000:-1:00.0 0:0:0:0.0 \
+	65:00.00 65:00.0: 0000:65:00.0.1; do
 	bench --device "$name"
 	verdict "\"$name\" is no PCI address" refused 'not a PCI address such as 0000:65:00.0'
 done
@@ -108,7 +109,7 @@ missing|missing: cannot be opened: No such file or directory
 pipe|is no regular file
 ../../dev/null|is no regular file
 empty|is empty
-short --length 10001|--length 9.8K is more than the file has: 9.8K
+short --length 10001|--length 10,001 is more than the file has: 10,000
 short --length 1G|--length 1G is more than the file has
 END
 bench --length 16E
