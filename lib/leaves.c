@@ -52,8 +52,18 @@ static void add(struct alignmap_leaves *leaves, size_t page, size_t size)
 	leaves->count++;
 }
 
+/* The same for a size of this host, of which the source is kept. */
+static void learn(struct host *host, struct alignmap_leaves *leaves, size_t page, size_t size,
+		  enum leaf_source source)
+{
+	add(leaves, page, size);
+	for (unsigned int i = 0; i < leaves->count; i++)
+		if (leaves->size[i] == size)
+			host->told[source] |= size;
+}
+
 /* hugepages-2048kB and its like, by a bare directory read: opendir() would allocate. */
-static bool add_listed(struct alignmap_leaves *leaves, size_t page, int sysfs)
+static bool add_listed(struct host *host, struct alignmap_leaves *leaves, size_t page, int sysfs)
 {
 	static const char prefix[] = "hugepages-";
 	int directory = openat(sysfs, "hugepages", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -73,7 +83,7 @@ static bool add_listed(struct alignmap_leaves *leaves, size_t page, int sysfs)
 				continue;
 			kib = strtoull(entry->d_name + sizeof(prefix) - 1, &unit, 10);
 			if (strcmp(unit, "kB") == 0 && kib <= SIZE_MAX / K)
-				add(leaves, page, kib * K);
+				learn(host, leaves, page, kib * K, LEAF_HUGEPAGES);
 		}
 	}
 	close(directory);
@@ -125,13 +135,15 @@ void alignmap_learn_host(const struct machine_facts *facts, struct host *host)
 {
 	int sysfs = open(facts->sysfs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct alignmap_leaves leaves = { 0 };
+	enum leaf_source pmd_source = LEAF_THP;
 	bool listed = false;
 	char line[64] = "";
 	size_t pmd = 0;
 
-	add(&leaves, facts->page, facts->page);
+	memset(host->told, 0, sizeof(host->told));
+	learn(host, &leaves, facts->page, facts->page, LEAF_PAGE);
 	if (sysfs >= 0) {
-		listed = add_listed(&leaves, facts->page, sysfs);
+		listed = add_listed(host, &leaves, facts->page, sysfs);
 		read_line(sysfs, "transparent_hugepage/hpage_pmd_size", line, sizeof(line));
 		pmd = strtoull(line, NULL, 10);
 		read_line(sysfs, "transparent_hugepage/enabled", line, sizeof(line));
@@ -140,15 +152,17 @@ void alignmap_learn_host(const struct machine_facts *facts, struct host *host)
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		if (known[i].machine != facts->machine || known[i].page != facts->page)
 			continue;
-		if (!pmd)
+		if (!pmd) {
 			pmd = known[i].pmd;
+			pmd_source = LEAF_TABLE;
+		}
 		for (size_t j = 0; j < 3 && !listed; j++)
-			add(&leaves, facts->page, known[i].others[j]);
+			learn(host, &leaves, facts->page, known[i].others[j], LEAF_TABLE);
 	}
-	add(&leaves, facts->page, pmd);
+	learn(host, &leaves, facts->page, pmd, pmd_source);
 	if (leaves.size[0] < G && (facts->machine == MACHINE_RISCV64 ||
 				   (facts->machine == MACHINE_X86_64 && facts->maps_1g())))
-		add(&leaves, facts->page, G);
+		learn(host, &leaves, facts->page, G, LEAF_PROCESSOR);
 
 	host->machine = facts->machine;
 	host->pmd = pmd > facts->page ? pmd : facts->page;

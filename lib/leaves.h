@@ -28,10 +28,21 @@ struct machine_facts {
 
 enum thp_policy { THP_UNKNOWN, THP_ALWAYS, THP_MADVISE, THP_NEVER };
 
+/* Where a leaf size is learnt. */
+enum leaf_source {
+	LEAF_PAGE,	/* the base page that the kernel tells each process */
+	LEAF_HUGEPAGES, /* sysfs: hugepages */
+	LEAF_THP,	/* sysfs: transparent_hugepage/hpage_pmd_size */
+	LEAF_PROCESSOR, /* x86-64: pdpe1gb; riscv64: every one has it */
+	LEAF_TABLE,	/* the table by machine and base page */
+	LEAF_SOURCES
+};
+
 /* What is concluded from it. */
 struct host {
 	struct alignmap_leaves leaves;	  /* all; a count of 0 means: not learnt yet */
 	struct alignmap_leaves anonymous; /* those up to the PMD */
+	size_t told[LEAF_SOURCES]; /* by each source: its sizes, which are powers of two, or'ed */
 	enum machine machine;
 	size_t pmd;	     /* in bytes; the base page where there is no PMD leaf */
 	enum thp_policy thp; /* transparent_hugepage/enabled */

@@ -186,6 +186,59 @@ static void every_host_has_its_leaf_sizes(void **state)
 	}
 }
 
+/* What the trees list, read off by eye; the order is that of enum leaf_source. */
+static void each_leaf_size_has_the_sources_that_told_it(void **state)
+{
+	static const struct {
+		const char *tree;
+		enum machine machine;
+		size_t page;
+		bool (*maps_1g)(void);
+		size_t told[LEAF_SOURCES];
+	} told[] = {
+		{ "x86-64", MACHINE_X86_64, 4 * K, yes, { 4 * K, G | 2 * M, 2 * M, 0, 0 } },
+		{ "x86-64-no-pdpe1gb", MACHINE_X86_64, 4 * K, no, { 4 * K, 2 * M, 2 * M, 0, 0 } },
+		{ "made-up-x86-64-no-gigantic-listed",
+		  MACHINE_X86_64,
+		  4 * K,
+		  yes,
+		  { 4 * K, 2 * M, 2 * M, G, 0 } },
+		{ "arm64-4k",
+		  MACHINE_ARM64,
+		  4 * K,
+		  no,
+		  { 4 * K, G | 32 * M | 2 * M | 64 * K, 2 * M, 0, 0 } },
+		{ "riscv64-svnapot",
+		  MACHINE_RISCV64,
+		  4 * K,
+		  no,
+		  { 4 * K, G | 2 * M | 64 * K, 2 * M, 0, 0 } },
+		{ "s390x-no-edat", MACHINE_S390X, 4 * K, no, { 4 * K, 0, 0, 0, 2 * G | M } },
+		{ NULL, MACHINE_X86_64, 4 * K, yes, { 4 * K, 0, 0, G, 2 * M } },
+		{ NULL, MACHINE_X86_64, 4 * K, no, { 4 * K, 0, 0, 0, 2 * M } },
+		{ NULL, MACHINE_ARM64, 16 * K, no, { 16 * K, 0, 0, 0, G | 32 * M | 2 * M } },
+		{ NULL, MACHINE_OTHER, 8 * K, no, { 8 * K, 0, 0, 0, 0 } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(told); i++) {
+		struct host host = learn(told[i].tree, told[i].machine, told[i].page,
+					 told[i].maps_1g, "6.1.0");
+		size_t sizes = 0, all = 0;
+
+		for (unsigned int j = 0; j < host.leaves.count; j++)
+			sizes |= host.leaves.size[j];
+		for (int source = 0; source < LEAF_SOURCES; source++) {
+			all |= host.told[source];
+			if (host.told[source] != told[i].told[source])
+				fail_msg("host %zu (%s), source %d: %#zx", i,
+					 told[i].tree ? told[i].tree : "no sysfs", source,
+					 host.told[source]);
+		}
+		assert_int_equal(all, sizes);
+	}
+}
+
 static void the_thp_policy_rules_bars_from_6_16_to_7_1(void **state)
 {
 	static const struct {
@@ -284,6 +337,7 @@ static void nonsense_in_sysfs_is_left_out(void **state)
 			    &host);
 	assert_int_equal(host.leaves.count, COUNT(expected));
 	assert_memory_equal(host.leaves.size, expected, sizeof(expected));
+	assert_int_equal(host.told[LEAF_HUGEPAGES], 2 * M);
 	snprintf(command, sizeof(command), "rm -r %s", tree);
 	assert_int_equal(system(command), 0);
 }
@@ -309,6 +363,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_host_has_its_leaf_sizes),
+		cmocka_unit_test(each_leaf_size_has_the_sources_that_told_it),
 		cmocka_unit_test(the_thp_policy_rules_bars_from_6_16_to_7_1),
 		cmocka_unit_test(the_thp_policy_is_read),
 		cmocka_unit_test(nonsense_in_sysfs_is_left_out),
