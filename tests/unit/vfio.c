@@ -4,7 +4,6 @@
  * The oracle (../fuzz/oracle.h) looks at each page by itself. The answers lie right below a page
  * that cannot be accessed.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +17,7 @@
 #include <cmocka.h>
 
 #include "../fuzz/oracle.h"
+#include "../fuzz/replay.h"
 
 #define K ((uint64_t)1 << 10)
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -749,36 +749,10 @@ static void as_many_areas_as_there_is_room_for_are_read(void **state)
 	}
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length);
-
 static void the_fuzzers_corpus_is_answered(void **state)
 {
-	DIR *corpus = opendir(CORPUS);
-	struct dirent *entry;
-	size_t inputs = 0;
-
 	(void)state;
-	assert_non_null(corpus);
-	while ((entry = readdir(corpus))) {
-		uint8_t input[8192];
-		char path[4096];
-		size_t length;
-		FILE *file;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), CORPUS "/%s", entry->d_name);
-		file = fopen(path, "rb");
-		assert_non_null(file);
-		length = fread(input, 1, sizeof(input), file);
-		assert_true(feof(file));
-		fclose(file);
-		/* It aborts where the answer is wrong. */
-		LLVMFuzzerTestOneInput(input, length);
-		inputs++;
-	}
-	closedir(corpus);
-	assert_true(inputs > 10);
+	assert_true(replay(CORPUS "/regions") > 10);
 }
 
 int main(void)
