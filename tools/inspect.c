@@ -1,8 +1,516 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "findings.h"
 #include "tool.h"
+
+#define PROC "/proc"
+
+/* As grep(1) and diff(1) end. */
+enum { ALL_FIT = 0, MISPLACED = 1, TROUBLE = 2 };
+
+struct options {
+	const char *process;
+	int interval; /* in milliseconds; 0: once */
+	bool json;
+};
+
+static const char help[] =
+	"usage: alignmap inspect [--watch[=SECONDS]] [--json] PID|NAME\n"
+	"\n"
+	"Lists the mappings of a process that are at least as long as the smallest large\n"
+	"leaf (2M on x86-64), with the page-table entries that each needs where it lies\n"
+	"and those that would do. Misplaced ones come first.\n"
+	"\n"
+	"  PID|NAME           the process; a name that only one process has, which may\n"
+	"                     also be that of its program's file\n"
+	"  --watch[=SECONDS]  again every SECONDS until it ends (0.1 to 86400; default 2)\n"
+	"  --json             print a JSON document; with --watch one on each line\n"
+	"  --help             print this\n"
+	"\n"
+	"The exit status is 0 if no mapping is misplaced, 1 if any is, 2 for trouble.\n"
+	"\n"
+	"Examples:\n"
+	"  alignmap inspect qemu-system-x86_64\n"
+	"  sudo alignmap inspect --watch=0.5 4242\n";
+
+enum column { FIT, ADDRESS, LENGTH, OFFSET, ENTRIES, BEST, RSS, HUGE, WHAT, COLUMNS };
+
+static const struct {
+	const char *heading;
+	int flags;
+} columns[COLUMNS] = {
+	[FIT] = { "FIT", LEFT_ALIGNED },
+	[ADDRESS] = { "ADDRESS", RIGHT_ALIGNED },
+	[LENGTH] = { "LENGTH", RIGHT_ALIGNED },
+	[OFFSET] = { "OFFSET", RIGHT_ALIGNED },
+	[ENTRIES] = { "ENTRIES", RIGHT_ALIGNED },
+	[BEST] = { "BEST", RIGHT_ALIGNED },
+	[RSS] = { "RSS", RIGHT_ALIGNED },
+	[HUGE] = { "HUGE", RIGHT_ALIGNED },
+	[WHAT] = { "WHAT", CUT },
+};
+
+struct cells {
+	struct text text[WHAT];
+};
+
+static struct text dash(void)
+{
+	return (struct text){ "-" };
+}
+
+static struct text hexadecimal(uint64_t number)
+{
+	struct text text;
+
+	snprintf(text.text, sizeof(text.text), "%" PRIx64, number);
+	return text;
+}
+
+/* smaps counts no page frames of devices. */
+static bool knows_pages(const struct mapping *mapping)
+{
+	return mapping->has_rss && !(mapping->flags & OF_PAGE_FRAMES);
+}
+
+static bool has_offset(const struct finding *finding)
+{
+	return finding->backing.kind != BACKING_ANONYMOUS &&
+	       finding->backing.kind != BACKING_RESERVED;
+}
+
+static struct text fit(const struct finding *finding)
+{
+	if (finding->misplaced)
+		return (struct text){ "no" };
+	return finding->counted && finding->backing.rule == BY_OFFSET ? (struct text){ "yes" }
+								      : dash();
+}
+
+static struct text offset_text(const struct finding *finding)
+{
+	const uint64_t offset = finding->mapping->offset;
+
+	if (!has_offset(finding))
+		return dash();
+	return hexadecimal(finding->backing.kind == BACKING_VFIO ? VFIO_OFFSET(offset) : offset);
+}
+
+static struct cells cells_of(const struct finding *finding)
+{
+	const struct mapping *mapping = finding->mapping;
+	const bool pages = knows_pages(mapping);
+
+	return (struct cells){ {
+		[FIT] = fit(finding),
+		[ADDRESS] = hexadecimal(mapping->address),
+		[LENGTH] = size_text(mapping->length),
+		[OFFSET] = offset_text(finding),
+		[ENTRIES] = finding->counted ? number_text(finding->entries) : dash(),
+		[BEST] = finding->counted ? number_text(finding->best.entries) : dash(),
+		[RSS] = pages ? size_text(mapping->rss) : dash(),
+		[HUGE] = pages ? size_text(mapping->huge) : dash(),
+	} };
+}
+
+/* The columns of the terminal; 0 where there is none, and no limit. */
+static size_t terminal_width(void)
+{
+	struct winsize window;
+
+	if (!isatty(STDOUT_FILENO))
+		return 0;
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col ? window.ws_col : 80;
+}
+
+/* How many columns are left for the last cell; SIZE_MAX where there is no limit. */
+static size_t room_for_what(const struct cells *cells, size_t count)
+{
+	const size_t width = terminal_width();
+	size_t taken = 0;
+
+	for (size_t column = 0; column < WHAT; column++) {
+		size_t widest = strlen(columns[column].heading);
+
+		for (size_t i = 0; i < count; i++)
+			if (strlen(cells[i].text[column].text) > widest)
+				widest = strlen(cells[i].text[column].text);
+		taken += widest + 1;
+	}
+	if (!width)
+		return SIZE_MAX;
+	return width > taken + 12 ? width - taken : 12;
+}
+
+/* Of a path that is too long the end tells more: ".../images/guest.img". Allocated. */
+static char *shortened(const char *what, size_t room)
+{
+	const size_t length = strlen(what);
+	const char *end, *slash;
+	char *text;
+
+	if (length <= room || what[0] != '/')
+		end = what;
+	else
+		end = what + length - (room - 3);
+	slash = end > what ? strchr(end, '/') : NULL;
+	if (asprintf(&text, "%s%s", end > what ? "..." : "", slash ? slash : end) < 0)
+		err(TROUBLE, NULL);
+	return text;
+}
+
+static void print_rows(const struct findings *findings)
+{
+	struct cells *cells = calloc(findings->count + 1, sizeof(*cells));
+	struct libscols_table *table = new_table();
+	size_t room;
+
+	if (!cells)
+		err(TROUBLE, NULL);
+	for (size_t i = 0; i < findings->count; i++)
+		cells[i] = cells_of(&findings->findings[i]);
+	room = room_for_what(cells, findings->count);
+	for (size_t column = 0; column < COLUMNS; column++)
+		add_column(table, columns[column].heading, columns[column].flags);
+	for (size_t i = 0; i < findings->count; i++) {
+		char *what = shortened(findings->findings[i].what, room);
+		const char *row[COLUMNS] = { [WHAT] = what };
+		struct libscols_line *line;
+
+		for (size_t column = 0; column < WHAT; column++)
+			row[column] = cells[i].text[column].text;
+		line = add_row(table, row);
+		if (findings->findings[i].misplaced && scols_line_set_color(line, "red"))
+			err(TROUBLE, NULL);
+		free(what);
+	}
+	print_table(table);
+	free(cells);
+}
+
+/* In lines of 80 columns. */
+static void print_note(const char *note)
+{
+	size_t column = (size_t)printf("Note:");
+
+	while (*(note += strspn(note, " "))) {
+		const size_t word = strcspn(note, " ");
+
+		if (column + 1 + word > 80)
+			column = (size_t)printf("\n     ") - 1;
+		column += (size_t)printf(" %.*s", (int)word, note);
+		note += word;
+	}
+	printf(".\n");
+}
+
+static void print_verdict(const struct findings *findings)
+{
+	const struct text all = number_text(findings->count);
+
+	if (!findings->count)
+		printf("No mapping is as long as %s, the smallest large leaf.\n",
+		       size_text(least_length()).text);
+	else if (!findings->misplaced && findings->count == 1)
+		printf("The only mapping is not misplaced.\n");
+	else if (!findings->misplaced)
+		printf("None of %s mappings is misplaced.\n", all.text);
+	else
+		printf("%s of %s %s misplaced: %s entries where %s would do.\n",
+		       number_text(findings->misplaced).text, all.text,
+		       findings->count == 1	  ? "mapping is"
+		       : findings->misplaced == 1 ? "mappings is"
+						  : "mappings are",
+		       number_text(findings->entries).text, number_text(findings->best).text);
+}
+
+static void print_text(const struct process *process, const struct findings *findings)
+{
+	char *name = printable(process->name);
+
+	printf("%s, PID %d\n", name, process->pid);
+	free(name);
+	if (findings->count)
+		print_rows(findings);
+	for (size_t i = 0; i < findings->note_count; i++)
+		print_note(findings->notes[i]);
+	print_verdict(findings);
+}
+
+static struct json_object *json_text(const char *text)
+{
+	char *clean;
+	struct json_object *string;
+
+	if (!text || !*text)
+		return NULL;
+	clean = printable(text);
+	string = json_object_new_string(clean);
+	free(clean);
+	return string;
+}
+
+static struct json_object *json_number_if(bool known, uint64_t number)
+{
+	return known ? json_object_new_uint64(number) : NULL;
+}
+
+static struct json_object *json_flag_if(bool known, bool flag)
+{
+	return known ? json_object_new_boolean(flag) : NULL;
+}
+
+static struct json_object *json_devices(const struct vfio_devices *devices)
+{
+	struct json_object *names = json_object_new_array();
+
+	for (size_t i = 0; i < devices->count; i++)
+		json_object_array_add(names, json_text(devices->names[i]));
+	return names;
+}
+
+static struct json_object *json_finding(const struct finding *finding)
+{
+	const struct mapping *mapping = finding->mapping;
+	const bool vfio = finding->backing.kind == BACKING_VFIO;
+	const bool by_offset = finding->counted && finding->backing.rule == BY_OFFSET;
+	struct json_object *object = json_object_new_object();
+	char address[32];
+
+	snprintf(address, sizeof(address), "0x%" PRIxPTR, mapping->address);
+	json_object_object_add(object, "address", json_object_new_string(address));
+	json_object_object_add(object, "length", json_object_new_uint64(mapping->length));
+	json_object_object_add(object, "permissions", json_text(mapping->permissions));
+	json_object_object_add(object, "offset",
+			       json_number_if(has_offset(finding), mapping->offset));
+	json_object_object_add(object, "name", json_text(mapping->name));
+	json_object_object_add(object, "backing",
+			       json_object_new_string(backing_name(finding->backing.kind)));
+	json_object_object_add(object, "devices", vfio ? json_devices(&finding->devices) : NULL);
+	json_object_object_add(object, "certain", json_flag_if(vfio, finding->devices.count == 1));
+	json_object_object_add(object, "region",
+			       json_number_if(vfio, VFIO_REGION(mapping->offset)));
+	json_object_object_add(object, "region_offset",
+			       json_number_if(vfio, VFIO_OFFSET(mapping->offset)));
+	json_object_object_add(object, "leaves",
+			       finding->counted ? json_leaves(&finding->backing.leaves) : NULL);
+	json_object_object_add(object, "alignment",
+			       json_number_if(by_offset, finding->best.alignment));
+	json_object_object_add(object, "congruent", json_flag_if(by_offset, finding->congruent));
+	json_object_object_add(object, "misplaced", json_flag_if(by_offset, finding->misplaced));
+	json_object_object_add(object, "entries",
+			       json_number_if(finding->counted, finding->entries));
+	json_object_object_add(object, "best_entries",
+			       json_number_if(finding->counted, finding->best.entries));
+	json_object_object_add(object, "reason", json_text(finding->backing.reason));
+	json_object_object_add(object, "rss", json_number_if(knows_pages(mapping), mapping->rss));
+	json_object_object_add(object, "huge", json_number_if(knows_pages(mapping), mapping->huge));
+	return object;
+}
+
+static void print_document(const struct process *process, const struct findings *findings,
+			   bool one_line)
+{
+	struct json_object *document = json_object_new_object();
+	struct json_object *mappings = json_object_new_array();
+	struct json_object *notes = json_object_new_array();
+
+	for (size_t i = 0; i < findings->count; i++)
+		json_object_array_add(mappings, json_finding(&findings->findings[i]));
+	for (size_t i = 0; i < findings->note_count; i++)
+		json_object_array_add(notes, json_text(findings->notes[i]));
+	json_object_object_add(document, "version", json_object_new_int(1));
+	json_object_object_add(document, "pid", json_object_new_int(process->pid));
+	json_object_object_add(document, "process", json_text(process->name));
+	json_object_object_add(document, "mappings", mappings);
+	json_object_object_add(document, "mapping_count", json_object_new_uint64(findings->count));
+	json_object_object_add(document, "misplaced_count",
+			       json_object_new_uint64(findings->misplaced));
+	json_object_object_add(document, "misplaced_entries",
+			       json_object_new_uint64(findings->entries));
+	json_object_object_add(document, "misplaced_best_entries",
+			       json_object_new_uint64(findings->best));
+	json_object_object_add(document, "notes", notes);
+	print_json(document, one_line);
+}
+
+/* Before what is printed again. */
+static void print_separator(void)
+{
+	const char *terminal = getenv("TERM");
+
+	if (isatty(STDOUT_FILENO) && terminal && strcmp(terminal, "dumb") != 0)
+		fputs("\033[H\033[2J", stdout);
+	else
+		putchar('\n');
+}
+
+static void print(const struct process *process, const struct findings *findings,
+		  const struct options *options, bool again)
+{
+	if (!options->json && options->interval && (again || isatty(STDOUT_FILENO)))
+		print_separator();
+	if (options->json)
+		print_document(process, findings, options->interval);
+	else
+		print_text(process, findings);
+	if (fflush(stdout) || ferror(stdout))
+		err(TROUBLE, "cannot write to standard output");
+}
+
+/* Returns at once where the process ends meanwhile. */
+static void wait_for(int milliseconds, int pidfd)
+{
+	struct pollfd process = { .fd = pidfd, .events = POLLIN };
+
+	/* A descriptor that is -1, before Linux 5.3, is passed over. */
+	poll(&process, 1, milliseconds);
+}
+
+static int inspect(const struct process *process, const struct options *options)
+{
+	const int pidfd = options->interval ? (int)syscall(SYS_pidfd_open, process->pid, 0) : -1;
+	int status = -1;
+
+	do {
+		struct findings findings;
+		char *why = find_misplaced(process, &findings);
+
+		if (why && status >= 0 && process_has_ended(process)) {
+			free(why);
+			findings_free(&findings);
+			break;
+		}
+		if (why)
+			errx(TROUBLE, "process %d: %s", process->pid, why);
+		print(process, &findings, options, status >= 0);
+		status = findings.misplaced ? MISPLACED : ALL_FIT;
+		findings_free(&findings);
+		if (options->interval)
+			wait_for(options->interval, pidfd);
+	} while (options->interval);
+	if (pidfd >= 0)
+		close(pidfd);
+	return status;
+}
+
+static pid_t only_process(const char *name)
+{
+	struct found *found;
+	const size_t count = processes_called(PROC, name, &found);
+	char *clean = printable(name);
+	pid_t pid;
+
+	if (!count)
+		errx(TROUBLE, "no process is called '%s'; 'ps -e' lists names and PIDs", clean);
+	if (count > 1) {
+		warnx("%zu processes are called '%s'; give the PID of one:", count, clean);
+		for (size_t i = 0; i < count; i++) {
+			char *command = printable(found[i].command);
+
+			fprintf(stderr, "%8d  %.68s\n", found[i].pid, command);
+			free(command);
+		}
+		exit(TROUBLE);
+	}
+	pid = found[0].pid;
+	found_free(found, count);
+	free(clean);
+	return pid;
+}
+
+static pid_t process_argument(const char *argument)
+{
+	unsigned long pid;
+
+	if (!*argument)
+		wrong_usage("an empty name; give the PID or the name of a process");
+	if (argument[strspn(argument, "0123456789")])
+		return only_process(argument);
+	errno = 0;
+	pid = strtoul(argument, NULL, 10);
+	/* As far as no process can have it, the answer is that for one that has ended. */
+	if (errno || pid < 1 || pid > INT_MAX)
+		errx(TROUBLE, "process %s: there is no such process", argument);
+	return (pid_t)pid;
+}
+
+static int interval_argument(const char *text)
+{
+	const double seconds = text ? strtod(text, NULL) : 2;
+	const char *at = text ? text : "2";
+	size_t digits = strspn(at, "0123456789");
+
+	at += digits;
+	if (*at == '.') {
+		digits += strspn(at + 1, "0123456789");
+		at += 1 + strspn(at + 1, "0123456789");
+	}
+	if (!digits || *at || seconds < 0.1 || seconds > 86400)
+		wrong_usage("--watch=%s: not a number of seconds from 0.1 to 86400", text);
+	return (int)(seconds * 1000);
+}
+
+static void read_options(int argc, char **argv, struct options *options)
+{
+	static const struct option known[] = {
+		{ "watch", optional_argument, NULL, 'w' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+		switch (option) {
+		case 'w':
+			options->interval = interval_argument(optarg);
+			break;
+		case 'j':
+			options->json = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return;
+		default:
+			fprintf(stderr, "Try '%s --help'.\n", argv[0]);
+			exit(TROUBLE);
+		}
+	}
+	if (optind == argc)
+		wrong_usage("which process? Give its PID or its name");
+	if (argc - optind > 1)
+		wrong_usage("%s: one process at a time (and SECONDS after --watch with '=')",
+			    argv[optind + 1]);
+	options->process = argv[optind];
+}
 
 int inspect_command(int argc, char **argv)
 {
-	(void)argc;
-	wrong_usage("%s: not yet", argv[0]);
+	struct options options = { 0 };
+	struct process process;
+	int status;
+	char *why;
+
+	read_options(argc, argv, &options);
+	if (!options.process)
+		return 0;
+	why = process_open(&process, PROC, process_argument(options.process));
+	if (why)
+		errx(TROUBLE, "process %d: %s", process.pid, why);
+	status = inspect(&process, &options);
+	process_close(&process);
+	return status;
 }
