@@ -1,27 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "findings.h"
+#include "formatted.h"
 #include "leaves.h"
 #include "plan.h"
 #include "tool.h"
 
 #define SYS "/sys"
-
-__attribute__((format(printf, 1, 2))) static char *text_of(const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		err(2, NULL);
-	va_end(arguments);
-	return text;
-}
 
 size_t least_length(void)
 {
@@ -49,23 +37,23 @@ static void learn_surroundings(const struct process *process, const struct maps 
 static char *vfio_text(const struct finding *finding)
 {
 	const unsigned int region = VFIO_REGION(finding->mapping->offset);
-	char *text = text_of("%s", finding->devices.count ? "" : "VFIO device");
+	char *text = formatted("%s", finding->devices.count ? "" : "VFIO device");
 	char *whole;
 
 	for (size_t i = 0; i < finding->devices.count; i++) {
 		char *name = printable(finding->devices.names[i]);
 
-		whole = text_of("%s%s%s", text, i ? " or " : "", name);
+		whole = formatted("%s%s%s", text, i ? " or " : "", name);
 		free(name);
 		free(text);
 		text = whole;
 	}
 	if (region < 6)
-		whole = text_of("%s BAR %u", text, region);
+		whole = formatted("%s BAR %u", text, region);
 	else if (region == 6)
-		whole = text_of("%s ROM", text);
+		whole = formatted("%s ROM", text);
 	else
-		whole = text_of("%s region %u", text, region);
+		whole = formatted("%s region %u", text, region);
 	free(text);
 	return whole;
 }
@@ -78,11 +66,11 @@ static char *what_text(const struct finding *finding)
 		return printable(finding->mapping->name);
 	switch (finding->backing.kind) {
 	case BACKING_RESERVED:
-		return text_of("reserved");
+		return formatted("reserved");
 	case BACKING_ANONYMOUS:
-		return text_of("anonymous");
+		return formatted("anonymous");
 	default:
-		return text_of("unknown");
+		return formatted("unknown");
 	}
 }
 
@@ -176,30 +164,33 @@ static void note_bars(struct findings *findings)
 		unadvised |= !(finding->mapping->flags & UNDER_MADV_HUGEPAGE);
 	}
 	if (several)
-		note(findings, text_of("the process holds several VFIO devices open, and this "
-				       "kernel does not say which of them a mapping is of: "
-				       "those are named that have such a BAR"));
+		note(findings, formatted("the process holds several VFIO devices open, and this "
+					 "kernel does not say which of them a mapping is of: each "
+					 "is named that it can be of"));
 	if (any && obstacle && (unadvised || alignmap_host.thp == THP_NEVER))
-		note(findings, text_of("%s", obstacle));
+		note(findings, formatted("%s", obstacle));
 	if (any && !linux_from(6, 12))
-		note(findings, text_of("Linux before 6.12 maps BARs by base pages, whatever their "
-				       "address"));
+		note(findings,
+		     formatted("Linux before 6.12 maps BARs by base pages, whatever their "
+			       "address"));
 }
 
 static void note_all(const struct process *process, bool has_smaps, struct findings *findings)
 {
 	note_bars(findings);
 	if (process->thp_disabled)
-		note(findings, text_of("the process has disabled transparent huge pages "
-				       "(PR_SET_THP_DISABLE): all but hugetlbfs and device DAX is "
-				       "mapped by base pages, whatever its address"));
+		note(findings,
+		     formatted("the process has disabled transparent huge pages "
+			       "(PR_SET_THP_DISABLE): all but hugetlbfs and device DAX is "
+			       "mapped by base pages, whatever its address"));
 	if (!has_smaps)
-		note(findings, text_of("this Linux has no /proc/PID/smaps: what is in memory, and "
-				       "what madvise(2) has said, is not known"));
+		note(findings,
+		     formatted("this Linux has no /proc/PID/smaps: what is in memory, and "
+			       "what madvise(2) has said, is not known"));
 	if (findings->maps.skipped)
-		note(findings, text_of("%s lines of /proc/%d/%s made no sense and were left out",
-				       number_text(findings->maps.skipped).text, process->pid,
-				       has_smaps ? "smaps" : "maps"));
+		note(findings, formatted("%s lines of /proc/%d/%s made no sense and were left out",
+					 number_text(findings->maps.skipped).text, process->pid,
+					 has_smaps ? "smaps" : "maps"));
 }
 
 char *find_misplaced(const struct process *process, struct findings *findings)

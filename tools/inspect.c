@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "findings.h"
+#include "formatted.h"
 #include "tool.h"
 
 #define PROC "/proc"
@@ -51,15 +52,11 @@ static const struct {
 	const char *heading;
 	int flags;
 } columns[COLUMNS] = {
-	[FIT] = { "FIT", LEFT_ALIGNED },
-	[ADDRESS] = { "ADDRESS", RIGHT_ALIGNED },
-	[LENGTH] = { "LENGTH", RIGHT_ALIGNED },
-	[OFFSET] = { "OFFSET", RIGHT_ALIGNED },
-	[ENTRIES] = { "ENTRIES", RIGHT_ALIGNED },
-	[BEST] = { "BEST", RIGHT_ALIGNED },
-	[RSS] = { "RSS", RIGHT_ALIGNED },
-	[HUGE] = { "HUGE", RIGHT_ALIGNED },
-	[WHAT] = { "WHAT", CUT },
+	[FIT] = { "FIT", LEFT_ALIGNED },	  [ADDRESS] = { "ADDRESS", RIGHT_ALIGNED },
+	[LENGTH] = { "LENGTH", RIGHT_ALIGNED },	  [OFFSET] = { "OFFSET", RIGHT_ALIGNED },
+	[ENTRIES] = { "ENTRIES", RIGHT_ALIGNED }, [BEST] = { "BEST", RIGHT_ALIGNED },
+	[RSS] = { "RSS", RIGHT_ALIGNED },	  [HUGE] = { "HUGE", RIGHT_ALIGNED },
+	[WHAT] = { "WHAT", SCOLS_FL_WRAP },
 };
 
 struct cells {
@@ -154,21 +151,45 @@ static size_t room_for_what(const struct cells *cells, size_t count)
 	return width > taken + 12 ? width - taken : 12;
 }
 
-/* Of a path that is too long the end tells more: ".../images/guest.img". Allocated. */
-static char *shortened(const char *what, size_t room)
+/* Of a path the end tells more than the beginning: ".../images/guest.img". */
+static char *end_of_path(const char *path, size_t room)
 {
-	const size_t length = strlen(what);
-	const char *end, *slash;
-	char *text;
+	const char *end = path + strlen(path) - (room - 3);
+	const char *slash = strchr(end, '/');
 
-	if (length <= room || what[0] != '/')
-		end = what;
-	else
-		end = what + length - (room - 3);
-	slash = end > what ? strchr(end, '/') : NULL;
-	if (asprintf(&text, "%s%s", end > what ? "..." : "", slash ? slash : end) < 0)
-		err(TROUBLE, NULL);
+	return formatted("...%s", slash ? slash : end);
+}
+
+/* A device on each line: "0000:00:04.0 or", "0000:00:05.0 BAR 2". */
+static char *in_lines(const char *what)
+{
+	char *text = formatted("%s", what);
+
+	for (char * or = text; (or = strstr(or, " or "));)
+		or [3] = '\n';
 	return text;
+}
+
+static char *what_cell(const struct finding *finding, size_t room)
+{
+	const char *what = finding->what;
+
+	if (strlen(what) <= room)
+		return formatted("%s", what);
+	if (finding->devices.count > 1)
+		return in_lines(what);
+	return what[0] == '/' ? end_of_path(what, room) : formatted("%.*s", (int)room, what);
+}
+
+static void add_columns(struct libscols_table *table)
+{
+	for (size_t i = 0; i < COLUMNS; i++)
+		add_column(table, columns[i].heading, columns[i].flags);
+	/* Wrapped where there is a newline, nowhere else. */
+	if (scols_column_set_wrapfunc(scols_table_get_column(table, WHAT), scols_wrapnl_chunksize,
+				      scols_wrapnl_nextchunk, NULL) ||
+	    scols_column_set_safechars(scols_table_get_column(table, WHAT), "\n"))
+		err(TROUBLE, "cannot make a table");
 }
 
 static void print_rows(const struct findings *findings)
@@ -182,10 +203,9 @@ static void print_rows(const struct findings *findings)
 	for (size_t i = 0; i < findings->count; i++)
 		cells[i] = cells_of(&findings->findings[i]);
 	room = room_for_what(cells, findings->count);
-	for (size_t column = 0; column < COLUMNS; column++)
-		add_column(table, columns[column].heading, columns[column].flags);
+	add_columns(table);
 	for (size_t i = 0; i < findings->count; i++) {
-		char *what = shortened(findings->findings[i].what, room);
+		char *what = what_cell(&findings->findings[i], room);
 		const char *row[COLUMNS] = { [WHAT] = what };
 		struct libscols_line *line;
 
@@ -208,7 +228,8 @@ static void print_note(const char *note)
 	while (*(note += strspn(note, " "))) {
 		const size_t word = strcspn(note, " ");
 
-		if (column + 1 + word > 80)
+		/* The full stop behind the last word counts too. */
+		if (column + 1 + word + !note[word] > 80)
 			column = (size_t)printf("\n     ") - 1;
 		column += (size_t)printf(" %.*s", (int)word, note);
 		note += word;

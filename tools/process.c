@@ -7,13 +7,13 @@
 #include <limits.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "formatted.h"
 #include "process.h"
 
 /* Of /proc/PID/status. */
@@ -21,20 +21,8 @@ struct status {
 	char state;
 	pid_t tgid, parent;
 	uid_t uid;
-	bool has_memory, thp_disabled;
+	bool has_memory, of_kernel, thp_disabled;
 };
-
-__attribute__((format(printf, 1, 2))) static char *sentence(const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		err(2, NULL);
-	va_end(arguments);
-	return text;
-}
 
 static void *checked(void *allocated)
 {
@@ -129,6 +117,8 @@ static bool read_status(int directory, struct status *status)
 			status->uid = (uid_t)strtoul(value, NULL, 10);
 		else if (begins_with(line, "VmSize:"))
 			status->has_memory = true;
+		else if (begins_with(line, "Kthread:"))
+			status->of_kernel = *value == '1';
 		else if (begins_with(line, "THP_enabled:"))
 			status->thp_disabled = *value == '0';
 	}
@@ -155,26 +145,29 @@ static void read_program(int directory, char *name, size_t room)
 static char *why_absent(pid_t pid)
 {
 	if (kill(pid, 0) && errno == ESRCH)
-		return sentence("there is no such process; 'pgrep -a NAME' lists those of a name");
-	return sentence("it is hidden from you (by hidepid, an option of the mount of /proc); try "
-			"'sudo alignmap inspect %d'",
-			pid);
+		return formatted("there is no such process; 'pgrep -a NAME' lists those of a name");
+	return formatted("it is hidden from you (by hidepid, an option of the mount of /proc); try "
+			 "'sudo alignmap inspect %d'",
+			 pid);
 }
 
 static char *why_without_memory(pid_t pid, const struct status *status)
 {
 	if (status->tgid && status->tgid != pid)
-		return sentence("it is a thread of process %d, whose mappings it shares; try "
-				"'alignmap inspect %d'",
-				status->tgid, status->tgid);
+		return formatted("it is a thread of process %d, whose mappings it shares; try "
+				 "'alignmap inspect %d'",
+				 status->tgid, status->tgid);
 	if (status->state == 'Z' || status->state == 'X')
-		return sentence("it has ended and has no mappings any more: process %d, its "
-				"parent, has yet to take note (a zombie)",
-				status->parent);
-	if (!status->has_memory)
-		return sentence("it is a thread of the kernel, which has no mappings; choose "
-				"another process");
-	return NULL;
+		return formatted("it has ended and has no mappings any more: process %d, its "
+				 "parent, has yet to take note (a zombie)",
+				 status->parent);
+	if (status->has_memory)
+		return NULL;
+	/* kthreadd and its children, where Linux before 6.8 does not say Kthread. */
+	if (status->of_kernel || status->parent == 2 || pid == 2)
+		return formatted("it is a thread of the kernel, which has no mappings; choose "
+				 "another process");
+	return formatted("it is ending, and has no mappings any more");
 }
 
 char *process_open(struct process *process, const char *proc, pid_t pid)
@@ -188,7 +181,7 @@ char *process_open(struct process *process, const char *proc, pid_t pid)
 	process->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (process->directory < 0)
 		return errno == ENOENT ? why_absent(pid)
-				       : sentence("%s: %s", path, strerror(errno));
+				       : formatted("%s: %s", path, strerror(errno));
 	why = read_status(process->directory, &status) ? why_without_memory(pid, &status)
 						       : why_absent(pid);
 	if (why) {
@@ -223,18 +216,19 @@ static char *why_refused(const struct process *process)
 	struct status status;
 
 	if (geteuid() == 0)
-		return sentence("root may not read its mappings here: CAP_SYS_PTRACE is missing, "
-				"or a security module forbids it");
+		return formatted("root may not read its mappings here: CAP_SYS_PTRACE is missing, "
+				 "or a security module forbids it");
 	if (!read_status(process->directory, &status) || status.uid == geteuid())
-		return sentence("its mappings are not yours to read (as those of setuid programs); "
-				"try 'sudo alignmap inspect %d'",
-				process->pid);
+		return formatted(
+			"its mappings are not yours to read (as those of setuid programs); "
+			"try 'sudo alignmap inspect %d'",
+			process->pid);
 	owner = getpwuid(status.uid);
 	if (!owner)
-		return sentence("it belongs to user %u; try 'sudo alignmap inspect %d'", status.uid,
-				process->pid);
-	return sentence("it belongs to %s; try 'sudo alignmap inspect %d'", owner->pw_name,
-			process->pid);
+		return formatted("it belongs to user %u; try 'sudo alignmap inspect %d'",
+				 status.uid, process->pid);
+	return formatted("it belongs to %s; try 'sudo alignmap inspect %d'", owner->pw_name,
+			 process->pid);
 }
 
 char *process_maps(const struct process *process, struct maps *maps, bool *has_smaps)
@@ -249,20 +243,20 @@ char *process_maps(const struct process *process, struct maps *maps, bool *has_s
 	if (!file && (errno == EACCES || errno == EPERM))
 		return why_refused(process);
 	if (!file && errno != ENOENT && errno != ESRCH)
-		return sentence("its mappings cannot be read: %s", strerror(errno));
+		return formatted("its mappings cannot be read: %s", strerror(errno));
 	read = file && maps_read(file, maps);
 	if (file && !read && errno != ESRCH) {
 		const int error = errno;
 
 		fclose(file);
 		errno = error;
-		return sentence("its mappings cannot be read: %s", strerror(errno));
+		return formatted("its mappings cannot be read: %s", strerror(errno));
 	}
 	if (file)
 		fclose(file);
 	/* The kernel ends the file early where the process ends meanwhile. */
 	if (!read || process_has_ended(process))
-		return sentence("it has ended; there is nothing left to inspect");
+		return formatted("it has ended; there is nothing left to inspect");
 	return NULL;
 }
 

@@ -128,11 +128,15 @@ static void what_has_no_mappings_says_why(void **state)
 {
 	(void)state;
 	write_status(9000011, "Z (zombie)", 9000011, "");
-	write_status(9000012, "I (idle)", 9000012, "");
+	write_status(9000012, "I (idle)", 9000012, "Kthread:\t1\n");
 	write_status(9000013, "S (sleeping)", 9000001, LIVE);
 	write_file(proc, "9000014/comm", "ended\n");
+	write_status(9000015, "R (running)", 9000015, "Kthread:\t0\n");
+	write_file(proc, "9000016/status", "State:\tI (idle)\nTgid:\t9000016\nPPid:\t2\n");
 	assert_why(9000011, "process 7, its parent");
 	assert_why(9000012, "kernel");
+	assert_why(9000016, "kernel");
+	assert_why(9000015, "ending");
 	assert_why(9000013, "alignmap inspect 9000001");
 	assert_why(9000014, "no such process");
 	assert_why(0x7ffffffe, "no such process");
