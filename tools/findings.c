@@ -202,8 +202,10 @@ char *find_misplaced(const struct process *process, struct findings *findings)
 
 	*findings = (struct findings){ 0 };
 	why = process_maps(process, &findings->maps, &has_smaps);
-	if (why)
+	if (why) {
+		findings_free(findings);
 		return why;
+	}
 	process_mounts(process, &mounts);
 	learn_surroundings(process, &findings->maps, &mounts, &around);
 	find(process, &around, findings);

@@ -38,7 +38,8 @@ struct findings {
 /* The length from which on mappings are looked at: the host's smallest large leaf. */
 size_t least_length(void);
 
-/* NULL, or why the process cannot be looked at, as process_maps() says it. */
+/* NULL, or why the process cannot be looked at, as process_maps() says it: nothing is to be freed.
+ */
 char *find_misplaced(const struct process *process, struct findings *findings);
 
 void findings_free(struct findings *findings);

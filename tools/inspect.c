@@ -400,6 +400,13 @@ static void wait_for(int milliseconds, int pidfd)
 	poll(&process, 1, milliseconds);
 }
 
+__attribute__((noreturn)) static void give_up(pid_t pid, char *why)
+{
+	warnx("process %d: %s", pid, why);
+	free(why);
+	exit(TROUBLE);
+}
+
 static int inspect(const struct process *process, const struct options *options)
 {
 	const int pidfd = options->interval ? (int)syscall(SYS_pidfd_open, process->pid, 0) : -1;
@@ -411,11 +418,10 @@ static int inspect(const struct process *process, const struct options *options)
 
 		if (why && status >= 0 && process_has_ended(process)) {
 			free(why);
-			findings_free(&findings);
 			break;
 		}
 		if (why)
-			errx(TROUBLE, "process %d: %s", process->pid, why);
+			give_up(process->pid, why);
 		print(process, &findings, options, status >= 0);
 		status = findings.misplaced ? MISPLACED : ALL_FIT;
 		findings_free(&findings);
@@ -427,28 +433,33 @@ static int inspect(const struct process *process, const struct options *options)
 	return status;
 }
 
+static void list(const char *name, const struct found *found, size_t count)
+{
+	if (count)
+		warnx("%zu processes are called '%s'; give the PID of one:", count, name);
+	else
+		warnx("no process is called '%s'; 'ps -e' lists names and PIDs", name);
+	for (size_t i = 0; i < count; i++) {
+		char *command = printable(found[i].command);
+
+		fprintf(stderr, "%8d  %.68s\n", found[i].pid, command);
+		free(command);
+	}
+}
+
 static pid_t only_process(const char *name)
 {
 	struct found *found;
 	const size_t count = processes_called(PROC, name, &found);
+	const pid_t pid = count ? found[0].pid : 0;
 	char *clean = printable(name);
-	pid_t pid;
 
-	if (!count)
-		errx(TROUBLE, "no process is called '%s'; 'ps -e' lists names and PIDs", clean);
-	if (count > 1) {
-		warnx("%zu processes are called '%s'; give the PID of one:", count, clean);
-		for (size_t i = 0; i < count; i++) {
-			char *command = printable(found[i].command);
-
-			fprintf(stderr, "%8d  %.68s\n", found[i].pid, command);
-			free(command);
-		}
-		exit(TROUBLE);
-	}
-	pid = found[0].pid;
+	if (count != 1)
+		list(clean, found, count);
 	found_free(found, count);
 	free(clean);
+	if (count != 1)
+		exit(TROUBLE);
 	return pid;
 }
 
@@ -530,7 +541,7 @@ int inspect_command(int argc, char **argv)
 		return 0;
 	why = process_open(&process, PROC, process_argument(options.process));
 	if (why)
-		errx(TROUBLE, "process %d: %s", process.pid, why);
+		give_up(process.pid, why);
 	status = inspect(&process, &options);
 	process_close(&process);
 	return status;

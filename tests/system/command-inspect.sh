@@ -348,14 +348,17 @@ if [ "$(id -u)" = 0 ] && as 65534 true 2>/dev/null; then
 		"not yours to read.*'sudo alignmap inspect $pid'" "$pid"
 	# Each of them is enough, on some kernels.
 	caps=-sys_ptrace,-sys_admin,-perfmon
-	bounded() { setpriv --bounding-set=$caps --inh-caps=$caps "$scratch/alignmap" "$@"; }
+	bounded() { setpriv "--bounding-set=$caps" "--inh-caps=$caps" "$scratch/alignmap" "$@"; }
 	ALIGNMAP=bounded
 	refused 'root without CAP_SYS_PTRACE is told what is missing' CAP_SYS_PTRACE "$pid"
 	ALIGNMAP=$own
 	inspect "$pid"
 	verdict 'root may look at it' [ "$status" = 0 ]
+elif [ "$(id -u)" != 0 ] && [ "$(stat -c %U /proc/1)" = root ]; then
+	refused "another user's process names its owner and sudo" \
+		"belongs to root; try 'sudo alignmap inspect 1'" 1
 else
-	skip "another user's process names its owner and sudo" 'only root can be another user'
+	skip "another user's process names its owner and sudo" 'there is no other user to be'
 fi
 
 ### Usage
