@@ -25,6 +25,7 @@
 
 #include "device.h"
 #include "leaves.h"
+#include "maps.h"
 #include "tool.h"
 
 #define ERASE_LINE "\r\033[K"
@@ -160,28 +161,21 @@ static uint64_t proc_kib(const char *path, const char *field)
 /* What smaps says of the mapping, that begins at @address, being mapped by PMDs, in bytes. */
 static uint64_t mapped_by_pmd(const void *address)
 {
-	static const char *const fields[] = { "AnonHugePages:", "ShmemPmdMapped:",
-					      "FilePmdMapped:" };
-	FILE *file = fopen("/proc/self/smaps", "re");
 	const uintptr_t start = (uintptr_t)address;
-	bool inside = false;
-	uint64_t kib = 0;
-	char *line = NULL;
-	size_t room = 0;
+	FILE *file = fopen("/proc/self/smaps", "re");
+	struct maps maps;
+	uint64_t huge = 0;
 
-	while (file && getline(&line, &room, file) > 0) {
-		uintptr_t from, to;
-
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
-			inside = from >= start && from < start + subject.length;
-		for (size_t i = 0; inside && i < COUNT(fields); i++)
-			if (strncmp(line, fields[i], strlen(fields[i])) == 0)
-				kib += strtoull(line + strlen(fields[i]), NULL, 10);
-	}
-	free(line);
-	if (file)
-		fclose(file);
-	return kib << 10;
+	if (!file)
+		return 0;
+	maps_read(file, &maps);
+	fclose(file);
+	for (size_t i = 0; i < maps.count; i++)
+		if (maps.mappings[i].address >= start &&
+		    maps.mappings[i].address < start + subject.length)
+			huge += maps.mappings[i].huge;
+	maps_free(&maps);
+	return huge;
 }
 
 static void *map_plainly(void *address, int flags, size_t length)
@@ -545,48 +539,38 @@ static struct json_object *json_row(const struct row *rows, size_t i)
 	static const char *const placed[] = { "kernel", "leaf", "library" };
 	struct json_object *object = json_object_new_object();
 	const struct row *row = &rows[i];
-	char address[24];
 
-	snprintf(address, sizeof(address), "%#" PRIxPTR, (uintptr_t)row->address);
-	json_object_object_add(object, "placed", json_object_new_string(placed[row->placed]));
-	json_object_object_add(object, "address", json_object_new_string(address));
-	json_object_object_add(object, "congruent", json_object_new_uint64(row->congruent));
-	json_object_object_add(object, "faults", json_object_new_uint64(row->cost.faults));
-	json_object_object_add(object, "seconds", json_object_new_double(row->cost.seconds));
-	json_object_object_add(object, "page_tables", json_object_new_uint64(row->page_tables));
-	json_object_object_add(object, "by_pmd",
-			       subject.kind == BAR ? NULL : json_object_new_uint64(row->by_pmd));
-	json_object_object_add(object, "ratio",
-			       row->cost.seconds > 0 ? json_object_new_double(ratio_of(rows, i))
-						     : NULL);
+	json_add(object, "placed", json_object_new_string(placed[row->placed]));
+	json_add(object, "address", json_address((uintptr_t)row->address));
+	json_add(object, "modulus", json_number(row->congruent));
+	json_add(object, "faults", json_number(row->cost.faults));
+	json_add(object, "seconds", json_object_new_double(row->cost.seconds));
+	json_add(object, "page_table_bytes", json_number(row->page_tables));
+	json_add(object, "by_pmd", subject.kind == BAR ? NULL : json_number(row->by_pmd));
+	json_add(object, "ratio",
+		 row->cost.seconds > 0 ? json_object_new_double(ratio_of(rows, i)) : NULL);
 	return object;
 }
 
 static void print_as_json(const struct row *rows, size_t count)
 {
 	struct json_object *document = json_object_new_object();
-	struct json_object *list = json_object_new_array(), *said = json_object_new_array();
-	char *path = ask.path ? printable(ask.path) : NULL;
+	struct json_object *list = json_object_new_array();
 	const bool bar = subject.kind == BAR;
 
-	json_object_object_add(document, "version", json_object_new_int(1));
-	json_object_object_add(document, "device",
-			       bar ? json_object_new_string(subject.device.bdf) : NULL);
-	json_object_object_add(document, "bar",
-			       bar ? json_object_new_uint64(subject.bar.number) : NULL);
-	json_object_object_add(document, "file", path ? json_object_new_string(path) : NULL);
-	json_object_object_add(document, "offset", json_object_new_uint64(subject.offset));
-	json_object_object_add(document, "length", json_object_new_uint64(subject.length));
-	json_object_object_add(document, "alignment", json_object_new_uint64(subject.deserved));
-	json_object_object_add(document, "leaves", json_leaves(&subject.leaves));
+	json_add(document, "version", json_object_new_int(1));
+	json_add(document, "device", bar ? json_object_new_string(subject.device.bdf) : NULL);
+	json_add(document, "bar", bar ? json_number(subject.bar.number) : NULL);
+	json_add(document, "file", json_text(ask.path));
+	json_add(document, "offset", json_number(subject.offset));
+	json_add(document, "length", json_number(subject.length));
+	json_add(document, "alignment", json_number(subject.deserved));
+	json_add(document, "leaves", json_leaves(&subject.leaves));
 	for (size_t i = 0; i < count; i++)
 		json_object_array_add(list, json_row(rows, i));
-	json_object_object_add(document, "rows", list);
-	for (size_t i = 0; i < notes.count; i++)
-		json_object_array_add(said, json_object_new_string(notes.text[i]));
-	json_object_object_add(document, "notes", said);
+	json_add(document, "placements", list);
+	json_add(document, "notes", json_texts(notes.text, notes.count));
 	print_json(document, false);
-	free(path);
 }
 
 static void print_rows(const struct row *rows, size_t count)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "device.h"
+#include "formatted.h"
 
 #define PCI_DEVICES "/sys/bus/pci/devices"
 #define GIB (1ULL << 30)
@@ -28,18 +29,6 @@
 struct name {
 	char text[NAME_MAX + 1];
 };
-
-__attribute__((format(printf, 1, 2))) static char *sentence(const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		err(1, "cannot compose a message");
-	va_end(arguments);
-	return text;
-}
 
 /* The last component of what a symbolic link says; false if there is none. */
 __attribute__((format(printf, 2, 3))) static bool link_name(struct name *name, const char *format,
@@ -79,7 +68,7 @@ static bool first_entry(struct name *name, const char *path, const char *prefix)
 	return found;
 }
 
-static char *find_device(struct device *device, const char *name)
+char *device_find(struct device *device, const char *name)
 {
 	unsigned int domain = 0, bus, slot, function;
 	char path[64];
@@ -94,12 +83,12 @@ static char *find_device(struct device *device, const char *name)
 		}
 	}
 	if (end < 0 || name[end] || slot > 31 || function > 7)
-		return sentence("not a PCI address such as 0000:65:00.0; 'lspci -D' lists them");
+		return formatted("not a PCI address such as 0000:65:00.0; 'lspci -D' lists them");
 	snprintf(device->bdf, sizeof(device->bdf), "%04x:%02x:%02x.%x", domain, bus, slot,
 		 function);
 	snprintf(path, sizeof(path), PCI_DEVICES "/%s", device->bdf);
 	if (access(path, F_OK))
-		return sentence("there is no such PCI device here; 'lspci -D' lists them");
+		return formatted("there is no such PCI device here; 'lspci -D' lists them");
 	return NULL;
 }
 
@@ -117,13 +106,13 @@ static char *check_driver(const struct device *device, struct name *group)
 
 	if (!link_name(group, PCI_DEVICES "/%s/iommu_group", device->bdf) ||
 	    group->text[strspn(group->text, "0123456789")])
-		return sentence("it has no IOMMU group: turn the IOMMU on, in the firmware and by "
-				"intel_iommu=on (amd_iommu is on by default)");
+		return formatted("it has no IOMMU group: turn the IOMMU on, in the firmware and by "
+				 "intel_iommu=on (amd_iommu is on by default)");
 	if (!link_name(&driver, PCI_DEVICES "/%s/driver", device->bdf))
-		return sentence("it is bound to no driver; %s %s vfio-pci", remedy, device->bdf);
+		return formatted("it is bound to no driver; %s %s vfio-pci", remedy, device->bdf);
 	if (!is_vfio(&driver))
-		return sentence("it is bound to the driver %s; %s %s vfio-pci", driver.text, remedy,
-				device->bdf);
+		return formatted("it is bound to the driver %s; %s %s vfio-pci", driver.text,
+				 remedy, device->bdf);
 	return NULL;
 }
 
@@ -180,7 +169,7 @@ static char *find_holder(const struct device *device, const char *group_path)
 		for (char *at = comm; *at; at++)
 			if (*at < ' ' || *at > '~')
 				*at = '?';
-		holder = sentence("%s (PID %.20s)", comm, entry->d_name);
+		holder = formatted("%s (PID %.20s)", comm, entry->d_name);
 	}
 	if (processes)
 		closedir(processes);
@@ -196,32 +185,33 @@ static char *why_no_group(const struct device *device, const char *number, const
 	switch (errno) {
 	case EBUSY:
 		holder = find_holder(device, path);
-		why = sentence("its IOMMU group %s is in use by %s; end that first", number,
-			       holder ? holder : "a program that only root can see");
+		why = formatted("its IOMMU group %s is in use by %s; end that first", number,
+				holder ? holder : "a program that only root can see");
 		free(holder);
 		return why;
 	case EACCES:
 	case EPERM:
-		return sentence("no permission to open %s: be root, or have its owner changed",
-				path);
+		return formatted("no permission to open %s: be root, or have its owner changed",
+				 path);
 	case ENOENT:
 		snprintf(other, sizeof(other), "/dev/vfio/noiommu-%.20s", number);
 		if (access(other, F_OK) == 0)
-			return sentence("VFIO has it without an IOMMU (%s), which maps nothing for "
-					"DMA: turn the IOMMU on",
-					other);
+			return formatted(
+				"VFIO has it without an IOMMU (%s), which maps nothing for "
+				"DMA: turn the IOMMU on",
+				other);
 		snprintf(other, sizeof(other), PCI_DEVICES "/%s/vfio-dev", device->bdf);
 		if (first_entry(&cdev, other, "vfio"))
-			return sentence("there is only its cdev (%s) and no %s: iommufd refuses "
-					"BARs for DMA, so that their faults cannot be taken "
-					"without touching registers; that needs a kernel with "
-					"VFIO's groups (CONFIG_VFIO_GROUP)",
-					cdev.text, path);
-		return sentence("there is no %s: is the module vfio loaded, and /dev that of the "
-				"host?",
-				path);
+			return formatted("there is only its cdev (%s) and no %s: iommufd refuses "
+					 "BARs for DMA, so that their faults cannot be taken "
+					 "without touching registers; that needs a kernel with "
+					 "VFIO's groups (CONFIG_VFIO_GROUP)",
+					 cdev.text, path);
+		return formatted("there is no %s: is the module vfio loaded, and /dev that of the "
+				 "host?",
+				 path);
 	default:
-		return sentence("cannot open %s: %s", path, strerror(errno));
+		return formatted("cannot open %s: %s", path, strerror(errno));
 	}
 }
 
@@ -244,8 +234,8 @@ static char *find_others(const struct device *device)
 		    !link_name(&driver, "%s/%s/driver", path, entry->d_name) || is_vfio(&driver) ||
 		    strcmp(driver.text, "pcieport") == 0 || strcmp(driver.text, "pci-stub") == 0)
 			continue;
-		longer = sentence("%s%s%s (%s)", others ? others : "", others ? ", " : "",
-				  entry->d_name, driver.text);
+		longer = formatted("%s%s%s (%s)", others ? others : "", others ? ", " : "",
+				   entry->d_name, driver.text);
 		free(others);
 		others = longer;
 	}
@@ -264,13 +254,14 @@ static char *open_group(struct device *device, const char *number)
 	if (device->group < 0)
 		return why_no_group(device, number, path);
 	if (ioctl(device->group, VFIO_GROUP_GET_STATUS, &status) < 0)
-		return sentence("%s is no VFIO group: %s", path, strerror(errno));
+		return formatted("%s is no VFIO group: %s", path, strerror(errno));
 	if (status.flags & VFIO_GROUP_FLAGS_VIABLE)
 		return NULL;
 	others = find_others(device);
-	why = sentence("others of its IOMMU group %s are not bound to vfio-pci: %s; bind them too, "
-		       "as by driverctl set-override",
-		       number, others ? others : "see dmesg");
+	why = formatted(
+		"others of its IOMMU group %s are not bound to vfio-pci: %s; bind them too, "
+		"as by driverctl set-override",
+		number, others ? others : "see dmesg");
 	free(others);
 	return why;
 }
@@ -279,18 +270,18 @@ static char *open_container(struct device *device)
 {
 	device->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	if (device->container < 0)
-		return sentence("cannot open /dev/vfio/vfio: %s%s", strerror(errno),
-				errno == EACCES ? "; be root, or have its owner changed"
-						: "; modprobe vfio");
+		return formatted("cannot open /dev/vfio/vfio: %s%s", strerror(errno),
+				 errno == EACCES ? "; be root, or have its owner changed"
+						 : "; modprobe vfio");
 	if (ioctl(device->container, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) <= 0)
-		return sentence("VFIO has no IOMMU of type 1; modprobe vfio_iommu_type1");
+		return formatted("VFIO has no IOMMU of type 1; modprobe vfio_iommu_type1");
 	if (ioctl(device->group, VFIO_GROUP_SET_CONTAINER, &device->container) < 0)
-		return sentence("its group takes no container: %s; dmesg may say why",
-				strerror(errno));
+		return formatted("its group takes no container: %s; dmesg may say why",
+				 strerror(errno));
 	if (ioctl(device->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
-		return sentence("the IOMMU refuses it: %s; dmesg says why (without interrupt "
-				"remapping, vfio_iommu_type1 wants allow_unsafe_interrupts=1)",
-				strerror(errno));
+		return formatted("the IOMMU refuses it: %s; dmesg says why (without interrupt "
+				 "remapping, vfio_iommu_type1 wants allow_unsafe_interrupts=1)",
+				 strerror(errno));
 	return NULL;
 }
 
@@ -300,7 +291,7 @@ char *device_open(struct device *device, const char *name)
 	char *why;
 
 	*device = (struct device){ .fd = -1, .container = -1, .group = -1 };
-	why = find_device(device, name);
+	why = device_find(device, name);
 	if (!why)
 		why = check_driver(device, &group);
 	if (!why)
@@ -310,8 +301,8 @@ char *device_open(struct device *device, const char *name)
 	if (!why) {
 		device->fd = ioctl(device->group, VFIO_GROUP_GET_DEVICE_FD, device->bdf);
 		if (device->fd < 0)
-			why = sentence("VFIO cannot open it: %s; dmesg may say why",
-				       strerror(errno));
+			why = formatted("VFIO cannot open it: %s; dmesg may say why",
+					strerror(errno));
 	}
 	if (why)
 		device_close(device);
@@ -445,15 +436,15 @@ static bool find_iova(const struct device *device, uint64_t length, uint64_t pha
 static char *why_no_dma(size_t length)
 {
 	if (errno == EFAULT)
-		return sentence("this container refuses BARs for DMA, as iommufd's does: their "
-				"faults cannot be taken without touching registers; that needs "
-				"VFIO's own container (CONFIG_VFIO_CONTAINER, vfio_iommu_type1)");
+		return formatted("this container refuses BARs for DMA, as iommufd's does: their "
+				 "faults cannot be taken without touching registers; that needs "
+				 "VFIO's own container (CONFIG_VFIO_CONTAINER, vfio_iommu_type1)");
 	if (errno == ENOMEM || errno == EPERM)
-		return sentence("VFIO_IOMMU_MAP_DMA of %zu bytes: %s; free memory, or raise the "
-				"limit of locked memory (ulimit -l)",
-				length, strerror(errno));
-	return sentence("VFIO_IOMMU_MAP_DMA of %zu bytes: %s; dmesg may say why", length,
-			strerror(errno));
+		return formatted("VFIO_IOMMU_MAP_DMA of %zu bytes: %s; free memory, or raise the "
+				 "limit of locked memory (ulimit -l)",
+				 length, strerror(errno));
+	return formatted("VFIO_IOMMU_MAP_DMA of %zu bytes: %s; dmesg may say why", length,
+			 strerror(errno));
 }
 
 /* ru_minflt counts the faults that the kernel takes on the process's behalf in the ioctl. */
@@ -472,9 +463,9 @@ char *device_map_for_dma(const struct device *device, void *address, size_t leng
 	double start;
 
 	if (!find_iova(device, length, offset & (GIB - 1), &iova))
-		return sentence("the IOMMU has no range of %zu bytes for it; ask for less by "
-				"--length",
-				length);
+		return formatted("the IOMMU has no range of %zu bytes for it; ask for less by "
+				 "--length",
+				 length);
 	map.iova = unmap.iova = iova;
 	getrusage(RUSAGE_SELF, &before);
 	start = device_clock();
@@ -484,6 +475,6 @@ char *device_map_for_dma(const struct device *device, void *address, size_t leng
 	getrusage(RUSAGE_SELF, &after);
 	dma->faults = (size_t)(after.ru_minflt - before.ru_minflt);
 	if (ioctl(device->container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
-		return sentence("VFIO_IOMMU_UNMAP_DMA: %s; dmesg may say why", strerror(errno));
+		return formatted("VFIO_IOMMU_UNMAP_DMA: %s; dmesg may say why", strerror(errno));
 	return NULL;
 }

@@ -19,6 +19,9 @@ struct device {
 	int group;
 };
 
+/* Finds out the full name of a device. NULL, or why there is none, as device_open() says it. */
+char *device_find(struct device *device, const char *name);
+
 /*
  * Opens the device called @name, as lspci -D or lspci prints it. Opening a device by VFIO resets
  * it, as starting a VMM with it does. NULL, or why it could not be opened and what to do, a

@@ -14,7 +14,7 @@ __attribute__((format(printf, 1, 2))) static inline char *formatted(const char *
 
 	va_start(arguments, format);
 	if (vasprintf(&text, format, arguments) < 0)
-		err(2, "no memory for a text");
+		err(1, "cannot compose a text");
 	va_end(arguments);
 	return text;
 }

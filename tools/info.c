@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "device.h"
+#include "formatted.h"
 #include "leaves.h"
 #include "plan.h"
 #include "sys.h"
@@ -86,18 +87,6 @@ static const char help[] =
 	"\n"
 	"example:\n"
 	"  alignmap info --device 0000:65:00.0\n";
-
-__attribute__((format(printf, 1, 2))) static char *sentence(const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		err(1, "cannot compose a report");
-	va_end(arguments);
-	return text;
-}
 
 __attribute__((format(printf, 2, 3))) static FILE *open_path(const char *mode, const char *format,
 							     ...)
@@ -290,7 +279,7 @@ static int open_file(struct host_report *report)
 
 	folder = folder && *folder ? folder : "/tmp";
 	report->file_folder = printable(folder);
-	path = sentence("%s/alignmap-XXXXXX", folder);
+	path = formatted("%s/alignmap-XXXXXX", folder);
 	fd = mkostemp(path, O_CLOEXEC);
 	report->file_made = fd >= 0;
 	if (fd >= 0) {
@@ -352,7 +341,7 @@ static void measure(struct trial *trial, const struct alignmap_leaves *leaves, i
 		if (!sys_failed(mappings[i]))
 			look_at(trial, leaves, mappings[i]);
 		else if (!trial->reason)
-			trial->reason = sentence("refused: %s", strerror((int)-mappings[i]));
+			trial->reason = formatted("refused: %s", strerror((int)-mappings[i]));
 	}
 	for (unsigned int i = 0; i < TRIES; i++) {
 		if (!sys_failed(pages[i]))
@@ -380,7 +369,7 @@ static uint64_t try(struct trials *trials, const struct host_report *report, str
 	    alignmap_plan(leaves, trial.length, trial.offset, &trial.best))
 		return alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
 	if (fd < 0 && trial.kind != ANONYMOUS)
-		trial.reason = sentence("cannot open: %s", strerror(saved));
+		trial.reason = formatted("cannot open: %s", strerror(saved));
 	else
 		measure(&trial, leaves, fd);
 	trials->trial[trials->count++] = trial;
@@ -420,7 +409,7 @@ static void try_bars(struct trials *trials, struct host_report *report, const st
 		}
 	}
 	if (trials->count == before)
-		report->device_reason = sentence("none of its BARs can be mapped");
+		report->device_reason = formatted("none of its BARs can be mapped");
 }
 
 static void measure_all(struct trials *trials, struct host_report *report, struct device *device)
@@ -453,20 +442,21 @@ static void advise_on_bars(struct host_report *report)
 	if (!linux_from(6, 12) &&
 	    (machine == MACHINE_X86_64 || machine == MACHINE_ARM64 || machine == MACHINE_RISCV64))
 		add_change(report,
-			   sentence("BARs get base pages on this Linux: boot 6.12 or a "
-				    "newer one"),
+			   formatted("BARs get base pages on this Linux: boot 6.12 or a "
+				     "newer one"),
 			   NULL);
 	if (!report->bar_obstacle)
 		return;
 	if (alignmap_host.thp == THP_NEVER)
-		add_change(report, sentence("BARs get base pages under [never] on this Linux"),
-			   sentence("echo madvise >" THP "/enabled"));
+		add_change(report, formatted("BARs get base pages under [never] on this Linux"),
+			   formatted("echo madvise >" THP "/enabled"));
 	else
 		add_change(
 			report,
-			sentence("BARs get base pages under [madvise] on this Linux, but for those "
-				 "that libalignmap places; for all"),
-			sentence("echo always >" THP "/enabled"));
+			formatted(
+				"BARs get base pages under [madvise] on this Linux, but for those "
+				"that libalignmap places; for all"),
+			formatted("echo always >" THP "/enabled"));
 }
 
 static bool is_misplaced(const struct trial *trial)
@@ -506,7 +496,7 @@ static void advise_on_placement(struct host_report *report, const struct trials 
 	for (unsigned int i = 0; i < KINDS; i++) {
 		if (!misplaced[i])
 			continue;
-		longer = sentence("%s%s%s", list ? list : "", list ? ", " : "", names[i]);
+		longer = formatted("%s%s%s", list ? list : "", list ? ", " : "", names[i]);
 		free(list);
 		list = longer;
 	}
@@ -514,16 +504,17 @@ static void advise_on_placement(struct host_report *report, const struct trials 
 		return;
 	if (anonymous_too || misplaced[SHARED] || misplaced[REGULAR_FILE] || misplaced[BAR])
 		add_change(report,
-			   sentence("This kernel misplaces %s: use alignmap_mmap(), or start "
-				    "programs by",
-				    list),
-			   sentence("alignmap run %sCOMMAND", anonymous_too ? "--anon=all " : ""));
+			   formatted("This kernel misplaces %s: use alignmap_mmap(), or start "
+				     "programs by",
+				     list),
+			   formatted("alignmap run %sCOMMAND", anonymous_too ? "--anon=all " : ""));
 	else
-		add_change(report,
-			   sentence("This kernel misplaces %s of some lengths: use alignmap_mmap() "
-				    "for it",
-				    list),
-			   NULL);
+		add_change(
+			report,
+			formatted("This kernel misplaces %s of some lengths: use alignmap_mmap() "
+				  "for it",
+				  list),
+			NULL);
 	free(list);
 }
 
@@ -534,15 +525,15 @@ static void advise_on_memory(struct host_report *report, bool shared)
 
 	if (!is_barred(report, shared))
 		return;
-	folder = policy->size ? sentence("/hugepages-%" PRIu64 "kB", policy->size / 1024)
-			      : sentence("%s", "");
+	folder = policy->size ? formatted("/hugepages-%" PRIu64 "kB", policy->size / 1024)
+			      : formatted("%s", "");
 	if (shared)
-		add_change(report, sentence("Shared memory gets base pages, whatever its address"),
-			   sentence("echo advise >" THP "%s/shmem_enabled", folder));
+		add_change(report, formatted("Shared memory gets base pages, whatever its address"),
+			   formatted("echo advise >" THP "%s/shmem_enabled", folder));
 	else
 		add_change(report,
-			   sentence("Anonymous memory gets base pages, whatever its address"),
-			   sentence("echo madvise >" THP "%s/enabled", folder));
+			   formatted("Anonymous memory gets base pages, whatever its address"),
+			   formatted("echo madvise >" THP "%s/enabled", folder));
 	free(folder);
 }
 
@@ -552,11 +543,11 @@ static void advise(struct host_report *report, const struct trials *trials)
 	advise_on_bars(report);
 	if (report->process && strcmp(report->process, "allowed") != 0)
 		add_change(report,
-			   sentence("This process, and what it starts, may not use huge pages%s: "
-				    "what started it has called prctl(PR_SET_THP_DISABLE)",
-				    strcmp(report->process, "disabled") == 0
-					    ? ""
-					    : " but where it advises them"),
+			   formatted("This process, and what it starts, may not use huge pages%s: "
+				     "what started it has called prctl(PR_SET_THP_DISABLE)",
+				     strcmp(report->process, "disabled") == 0
+					     ? ""
+					     : " but where it advises them"),
 			   NULL);
 	advise_on_memory(report, false);
 	advise_on_memory(report, true);
@@ -631,7 +622,7 @@ static void print_size_policy(const struct policy *policy, const char *name, con
 
 	if (!*word || strcmp(word, unremarkable) == 0)
 		return;
-	label = sentence("hugepages-%" PRIu64 "kB/%s", policy->size / 1024, name);
+	label = formatted("hugepages-%" PRIu64 "kB/%s", policy->size / 1024, name);
 	printf("  %-32s %s\n", label, word);
 	free(label);
 }
@@ -741,8 +732,8 @@ static void print_trials(const struct host_report *report, const struct trials *
 		printf("shared: a memfd. file: none can be made in %s; TMPDIR says where.\n",
 		       report->file_folder);
 	if (report->device_reason) {
-		char *text = sentence("%s: not measured: %s", report->device_name,
-				      report->device_reason);
+		char *text = formatted("%s: not measured: %s", report->device_name,
+				       report->device_reason);
 
 		print_wrapped("", "  ", text);
 		free(text);
@@ -754,7 +745,7 @@ static void print_changes(const struct host_report *report)
 	puts(report->change_count ? "To change:" : "Nothing to change.");
 	for (unsigned int i = 0; i < report->change_count; i++) {
 		const struct change *change = &report->changes[i];
-		char *why = sentence("%s%s", change->why, change->command ? ":" : ".");
+		char *why = formatted("%s%s", change->why, change->command ? ":" : ".");
 
 		print_wrapped("- ", "  ", why);
 		if (change->command)
@@ -782,22 +773,6 @@ static void print_report(const struct host_report *report, const struct trials *
 	print_changes(report);
 }
 
-static void add(struct json_object *object, const char *key, struct json_object *value)
-{
-	json_object_object_add(object, key, value);
-}
-
-/* A string, or null where it is not there. */
-static struct json_object *json_text(const char *text)
-{
-	return text && *text ? json_object_new_string(text) : NULL;
-}
-
-static struct json_object *json_number(uint64_t number, bool is_there)
-{
-	return is_there ? json_object_new_uint64(number) : NULL;
-}
-
 static struct json_object *json_host_leaves(const struct host_report *report)
 {
 	const struct alignmap_leaves *all = &alignmap_host.leaves;
@@ -811,12 +786,14 @@ static struct json_object *json_host_leaves(const struct host_report *report)
 			if (alignmap_host.told[source] & all->size[i])
 				json_object_array_add(from,
 						      json_object_new_string(source_keys[source]));
-		add(leaf, "size", json_object_new_uint64(all->size[i]));
-		add(leaf, "learnt_from", from);
-		add(leaf, "bar", json_object_new_boolean(has_leaf(&report->bars, all->size[i])));
-		add(leaf, "file", json_object_new_boolean(has_leaf(&report->files, all->size[i])));
-		add(leaf, "anonymous",
-		    json_object_new_boolean(has_leaf(&report->anonymous, all->size[i])));
+		json_add(leaf, "size", json_number(all->size[i]));
+		json_add(leaf, "learnt_from", from);
+		json_add(leaf, "bar",
+			 json_object_new_boolean(has_leaf(&report->bars, all->size[i])));
+		json_add(leaf, "file",
+			 json_object_new_boolean(has_leaf(&report->files, all->size[i])));
+		json_add(leaf, "anonymous",
+			 json_object_new_boolean(has_leaf(&report->anonymous, all->size[i])));
 		json_object_array_add(array, leaf);
 	}
 	return array;
@@ -827,19 +804,19 @@ static struct json_object *json_policies(const struct host_report *report)
 	struct json_object *object = json_object_new_object();
 	struct json_object *sizes = json_object_new_array();
 
-	add(object, "enabled", json_text(report->all.enabled.text));
-	add(object, "shmem_enabled", json_text(report->all.shmem_enabled.text));
+	json_add(object, "enabled", json_text(report->all.enabled.text));
+	json_add(object, "shmem_enabled", json_text(report->all.shmem_enabled.text));
 	for (unsigned int i = 0; i < report->size_count; i++) {
 		const struct policy *policy = &report->sizes[i];
 		struct json_object *size = json_object_new_object();
 
-		add(size, "size", json_object_new_uint64(policy->size));
-		add(size, "enabled", json_text(policy->enabled.text));
-		add(size, "shmem_enabled", json_text(policy->shmem_enabled.text));
+		json_add(size, "size", json_number(policy->size));
+		json_add(size, "enabled", json_text(policy->enabled.text));
+		json_add(size, "shmem_enabled", json_text(policy->shmem_enabled.text));
 		json_object_array_add(sizes, size);
 	}
-	add(object, "sizes", sizes);
-	add(object, "process", json_text(report->process));
+	json_add(object, "sizes", sizes);
+	json_add(object, "process", json_text(report->process));
 	return object;
 }
 
@@ -847,21 +824,19 @@ static struct json_object *json_trial(const struct trial *trial)
 {
 	struct json_object *object = json_object_new_object();
 	const bool measured = trial->tries;
-	char address[32];
 
-	snprintf(address, sizeof(address), "%#" PRIx64, trial->address);
-	add(object, "what", json_object_new_string(kinds[trial->kind]));
-	add(object, "bar", json_number(trial->bar, trial->kind == BAR));
-	add(object, "offset", json_object_new_uint64(trial->offset));
-	add(object, "length", json_object_new_uint64(trial->length));
-	add(object, "alignment", json_object_new_uint64(trial->best.alignment));
-	add(object, "best_entries", json_object_new_uint64(trial->best.entries));
-	add(object, "tries", json_object_new_int((int)trial->tries));
-	add(object, "address", measured ? json_object_new_string(address) : NULL);
-	add(object, "modulus", json_number(trial->modulus, measured));
-	add(object, "entries", json_number(trial->entries, measured));
-	add(object, "misplaced", measured ? json_object_new_boolean(is_misplaced(trial)) : NULL);
-	add(object, "reason", json_text(trial->reason));
+	json_add(object, "what", json_object_new_string(kinds[trial->kind]));
+	json_add(object, "bar", json_number_if(trial->kind == BAR, trial->bar));
+	json_add(object, "offset", json_number(trial->offset));
+	json_add(object, "length", json_number(trial->length));
+	json_add(object, "alignment", json_number(trial->best.alignment));
+	json_add(object, "best_entries", json_number(trial->best.entries));
+	json_add(object, "tries", json_object_new_int((int)trial->tries));
+	json_add(object, "address", measured ? json_address(trial->address) : NULL);
+	json_add(object, "modulus", json_number_if(measured, trial->modulus));
+	json_add(object, "entries", json_number_if(measured, trial->entries));
+	json_add(object, "misplaced", json_flag_if(measured, is_misplaced(trial)));
+	json_add(object, "reason", json_text(trial->reason));
 	return object;
 }
 
@@ -876,43 +851,26 @@ static void print_report_as_json(const struct host_report *report, const struct 
 	for (unsigned int i = 0; i < report->change_count; i++) {
 		struct json_object *change = json_object_new_object();
 
-		add(change, "why", json_text(report->changes[i].why));
-		add(change, "command", json_text(report->changes[i].command));
+		json_add(change, "why", json_text(report->changes[i].why));
+		json_add(change, "command", json_text(report->changes[i].command));
 		json_object_array_add(changes, change);
 	}
-	add(document, "version", json_object_new_int(1));
-	add(document, "release", json_text(report->name.release));
-	add(document, "architecture", json_text(report->name.machine));
-	add(document, "page_table_levels", json_number(report->levels, report->levels));
-	add(document, "address_bits", json_number(report->address_bits, report->address_bits));
-	add(document, "leaves", json_host_leaves(report));
-	add(document, "transparent_hugepage", json_policies(report));
-	add(document, "bar_obstacle", json_text(report->bar_obstacle));
-	add(document, "file_folder", json_text(report->file_folder));
-	add(document, "file_system", json_text(report->file_system));
-	add(document, "device", json_text(report->device_name));
-	add(document, "device_reason", json_text(report->device_reason));
-	add(document, "placements", placements);
-	add(document, "changes", changes);
+	json_add(document, "version", json_object_new_int(1));
+	json_add(document, "release", json_text(report->name.release));
+	json_add(document, "architecture", json_text(report->name.machine));
+	json_add(document, "page_table_levels", json_number_if(report->levels, report->levels));
+	json_add(document, "address_bits",
+		 json_number_if(report->address_bits, report->address_bits));
+	json_add(document, "leaves", json_host_leaves(report));
+	json_add(document, "transparent_hugepage", json_policies(report));
+	json_add(document, "bar_obstacle", json_text(report->bar_obstacle));
+	json_add(document, "file_folder", json_text(report->file_folder));
+	json_add(document, "file_system", json_text(report->file_system));
+	json_add(document, "device", json_text(report->device_name));
+	json_add(document, "device_reason", json_text(report->device_reason));
+	json_add(document, "placements", placements);
+	json_add(document, "changes", changes);
 	print_json(document, false);
-}
-
-/* A device that is not there is a mistake; one that cannot be opened is a fact to report. */
-static void find_device(const char *name)
-{
-	static const char *const prefixes[] = { "", "0000:" };
-	bool found = false;
-	char *path;
-
-	/* Neither the folder itself nor what lies outside it. */
-	for (size_t i = 0; i < COUNT(prefixes) && !strchr(name, '/') && !strchr(".", *name); i++) {
-		path = sentence("/sys/bus/pci/devices/%s%s", prefixes[i], name);
-		found |= access(path, F_OK) == 0;
-		free(path);
-	}
-	if (!found)
-		errx(1, "--device %s: there is no such PCI device here; 'lspci -D' lists them",
-		     name);
 }
 
 static void learn_host(struct host_report *report)
@@ -982,7 +940,12 @@ int info_command(int argc, char **argv)
 
 	json = parse_options(argc, argv, &report.device_name);
 	if (report.device_name) {
-		find_device(report.device_name);
+		/* One that is not there is a mistake; one that cannot be opened a fact to report.
+		 */
+		char *why = device_find(&device, report.device_name);
+
+		if (why)
+			errx(1, "--device %s: %s", report.device_name, why);
 		report.device_reason = device_open(&device, report.device_name);
 		opened = !report.device_reason;
 	}

@@ -220,23 +220,6 @@ static void print_rows(const struct findings *findings)
 	free(cells);
 }
 
-/* In lines of 80 columns. */
-static void print_note(const char *note)
-{
-	size_t column = (size_t)printf("Note:");
-
-	while (*(note += strspn(note, " "))) {
-		const size_t word = strcspn(note, " ");
-
-		/* The full stop behind the last word counts too. */
-		if (column + 1 + word + !note[word] > 80)
-			column = (size_t)printf("\n     ") - 1;
-		column += (size_t)printf(" %.*s", (int)word, note);
-		note += word;
-	}
-	printf(".\n");
-}
-
 static void print_verdict(const struct findings *findings)
 {
 	const struct text all = number_text(findings->count);
@@ -265,32 +248,13 @@ static void print_text(const struct process *process, const struct findings *fin
 	free(name);
 	if (findings->count)
 		print_rows(findings);
-	for (size_t i = 0; i < findings->note_count; i++)
-		print_note(findings->notes[i]);
+	for (size_t i = 0; i < findings->note_count; i++) {
+		char *text = formatted("%s.", findings->notes[i]);
+
+		print_wrapped("Note: ", "      ", text);
+		free(text);
+	}
 	print_verdict(findings);
-}
-
-static struct json_object *json_text(const char *text)
-{
-	char *clean;
-	struct json_object *string;
-
-	if (!text || !*text)
-		return NULL;
-	clean = printable(text);
-	string = json_object_new_string(clean);
-	free(clean);
-	return string;
-}
-
-static struct json_object *json_number_if(bool known, uint64_t number)
-{
-	return known ? json_object_new_uint64(number) : NULL;
-}
-
-static struct json_object *json_flag_if(bool known, bool flag)
-{
-	return known ? json_object_new_boolean(flag) : NULL;
 }
 
 static struct json_object *json_devices(const struct vfio_devices *devices)
@@ -308,36 +272,26 @@ static struct json_object *json_finding(const struct finding *finding)
 	const bool vfio = finding->backing.kind == BACKING_VFIO;
 	const bool by_offset = finding->counted && finding->backing.rule == BY_OFFSET;
 	struct json_object *object = json_object_new_object();
-	char address[32];
 
-	snprintf(address, sizeof(address), "0x%" PRIxPTR, mapping->address);
-	json_object_object_add(object, "address", json_object_new_string(address));
-	json_object_object_add(object, "length", json_object_new_uint64(mapping->length));
-	json_object_object_add(object, "permissions", json_text(mapping->permissions));
-	json_object_object_add(object, "offset",
-			       json_number_if(has_offset(finding), mapping->offset));
-	json_object_object_add(object, "name", json_text(mapping->name));
-	json_object_object_add(object, "backing",
-			       json_object_new_string(backing_name(finding->backing.kind)));
-	json_object_object_add(object, "devices", vfio ? json_devices(&finding->devices) : NULL);
-	json_object_object_add(object, "certain", json_flag_if(vfio, finding->devices.count == 1));
-	json_object_object_add(object, "region",
-			       json_number_if(vfio, VFIO_REGION(mapping->offset)));
-	json_object_object_add(object, "region_offset",
-			       json_number_if(vfio, VFIO_OFFSET(mapping->offset)));
-	json_object_object_add(object, "leaves",
-			       finding->counted ? json_leaves(&finding->backing.leaves) : NULL);
-	json_object_object_add(object, "alignment",
-			       json_number_if(by_offset, finding->best.alignment));
-	json_object_object_add(object, "congruent", json_flag_if(by_offset, finding->congruent));
-	json_object_object_add(object, "misplaced", json_flag_if(by_offset, finding->misplaced));
-	json_object_object_add(object, "entries",
-			       json_number_if(finding->counted, finding->entries));
-	json_object_object_add(object, "best_entries",
-			       json_number_if(finding->counted, finding->best.entries));
-	json_object_object_add(object, "reason", json_text(finding->backing.reason));
-	json_object_object_add(object, "rss", json_number_if(knows_pages(mapping), mapping->rss));
-	json_object_object_add(object, "huge", json_number_if(knows_pages(mapping), mapping->huge));
+	json_add(object, "address", json_address(mapping->address));
+	json_add(object, "length", json_number(mapping->length));
+	json_add(object, "permissions", json_text(mapping->permissions));
+	json_add(object, "offset", json_number_if(has_offset(finding), mapping->offset));
+	json_add(object, "name", json_text(mapping->name));
+	json_add(object, "backing", json_object_new_string(backing_name(finding->backing.kind)));
+	json_add(object, "devices", vfio ? json_devices(&finding->devices) : NULL);
+	json_add(object, "certain", json_flag_if(vfio, finding->devices.count == 1));
+	json_add(object, "region", json_number_if(vfio, VFIO_REGION(mapping->offset)));
+	json_add(object, "region_offset", json_number_if(vfio, VFIO_OFFSET(mapping->offset)));
+	json_add(object, "leaves", finding->counted ? json_leaves(&finding->backing.leaves) : NULL);
+	json_add(object, "alignment", json_number_if(by_offset, finding->best.alignment));
+	json_add(object, "congruent", json_flag_if(by_offset, finding->congruent));
+	json_add(object, "misplaced", json_flag_if(by_offset, finding->misplaced));
+	json_add(object, "entries", json_number_if(finding->counted, finding->entries));
+	json_add(object, "best_entries", json_number_if(finding->counted, finding->best.entries));
+	json_add(object, "reason", json_text(finding->backing.reason));
+	json_add(object, "rss", json_number_if(knows_pages(mapping), mapping->rss));
+	json_add(object, "huge", json_number_if(knows_pages(mapping), mapping->huge));
 	return object;
 }
 
@@ -346,24 +300,18 @@ static void print_document(const struct process *process, const struct findings 
 {
 	struct json_object *document = json_object_new_object();
 	struct json_object *mappings = json_object_new_array();
-	struct json_object *notes = json_object_new_array();
 
 	for (size_t i = 0; i < findings->count; i++)
 		json_object_array_add(mappings, json_finding(&findings->findings[i]));
-	for (size_t i = 0; i < findings->note_count; i++)
-		json_object_array_add(notes, json_text(findings->notes[i]));
-	json_object_object_add(document, "version", json_object_new_int(1));
-	json_object_object_add(document, "pid", json_object_new_int(process->pid));
-	json_object_object_add(document, "process", json_text(process->name));
-	json_object_object_add(document, "mappings", mappings);
-	json_object_object_add(document, "mapping_count", json_object_new_uint64(findings->count));
-	json_object_object_add(document, "misplaced_count",
-			       json_object_new_uint64(findings->misplaced));
-	json_object_object_add(document, "misplaced_entries",
-			       json_object_new_uint64(findings->entries));
-	json_object_object_add(document, "misplaced_best_entries",
-			       json_object_new_uint64(findings->best));
-	json_object_object_add(document, "notes", notes);
+	json_add(document, "version", json_object_new_int(1));
+	json_add(document, "pid", json_object_new_int(process->pid));
+	json_add(document, "process", json_text(process->name));
+	json_add(document, "mappings", mappings);
+	json_add(document, "mapping_count", json_number(findings->count));
+	json_add(document, "misplaced_count", json_number(findings->misplaced));
+	json_add(document, "misplaced_entries", json_number(findings->entries));
+	json_add(document, "misplaced_best_entries", json_number(findings->best));
+	json_add(document, "notes", json_texts(findings->notes, findings->note_count));
 	print_json(document, one_line);
 }
 

@@ -629,18 +629,13 @@ static void print_plan(const struct request *request, const struct placement *pl
 	}
 }
 
-static void add(struct json_object *object, const char *key, struct json_object *value)
-{
-	json_object_object_add(object, key, value);
-}
-
 static struct json_object *json_counts(const struct request *request,
 				       const struct placement *placement)
 {
 	struct json_object *counts = json_object_new_array();
 
 	for (unsigned int i = 0; i < request->leaves.count; i++)
-		json_object_array_add(counts, json_object_new_uint64(placement->count[i]));
+		json_object_array_add(counts, json_number(placement->count[i]));
 	return counts;
 }
 
@@ -652,10 +647,10 @@ static struct json_object *json_runs(const struct placement *placement)
 		const struct run *run = &placement->runs[i];
 		struct json_object *object = json_object_new_object();
 
-		add(object, "leaf", json_object_new_uint64(run->leaf));
-		add(object, "count", json_object_new_uint64((run->end - run->start) / run->leaf));
-		add(object, "offset", json_object_new_uint64(run->start));
-		add(object, "length", json_object_new_uint64(run->end - run->start));
+		json_add(object, "leaf", json_number(run->leaf));
+		json_add(object, "count", json_number((run->end - run->start) / run->leaf));
+		json_add(object, "offset", json_number(run->start));
+		json_add(object, "length", json_number(run->end - run->start));
 		json_object_array_add(runs, object);
 	}
 	return runs;
@@ -667,16 +662,17 @@ static struct json_object *json_placement(const struct request *request,
 	const struct levels levels = levels_of(&request->leaves);
 	struct json_object *object = json_object_new_object();
 
-	add(object, "placement",
-	    json_object_new_string(placement->given ? "address" : placement->name));
-	add(object, "address", placement->given ? json_object_new_string(placement->name) : NULL);
-	add(object, "modulus", json_object_new_uint64(placement->modulus));
-	add(object, "entries", json_object_new_uint64(placement->entries));
-	add(object, "counts", json_counts(request, placement));
-	add(object, "pte_tables", json_object_new_uint64(placement->pte_tables));
-	add(object, "pmd_tables", json_object_new_uint64(placement->pmd_tables));
-	add(object, "page_table_bytes", json_object_new_uint64(table_bytes(placement, &levels)));
-	add(object, "runs", json_runs(placement));
+	json_add(object, "placement",
+		 json_object_new_string(placement->given ? "address" : placement->name));
+	json_add(object, "address",
+		 placement->given ? json_object_new_string(placement->name) : NULL);
+	json_add(object, "modulus", json_number(placement->modulus));
+	json_add(object, "entries", json_number(placement->entries));
+	json_add(object, "counts", json_counts(request, placement));
+	json_add(object, "pte_tables", json_number(placement->pte_tables));
+	json_add(object, "pmd_tables", json_number(placement->pmd_tables));
+	json_add(object, "page_table_bytes", json_number(table_bytes(placement, &levels)));
+	json_add(object, "runs", json_runs(placement));
 	return object;
 }
 
@@ -687,16 +683,16 @@ static void print_plan_as_json(const struct request *request, const struct place
 	struct json_object *document = json_object_new_object();
 	struct json_object *array = json_object_new_array();
 
-	add(document, "version", json_object_new_int(1));
-	add(document, "length", json_object_new_uint64(request->length));
-	add(document, "length_asked", json_object_new_uint64(request->asked));
-	add(document, "offset", json_object_new_uint64(request->offset));
-	add(document, "leaves", json_leaves(&request->leaves));
-	add(document, "alignment", json_object_new_uint64(modulus));
-	add(document, "phase", json_object_new_uint64(request->offset & (modulus - 1)));
+	json_add(document, "version", json_object_new_int(1));
+	json_add(document, "length", json_number(request->length));
+	json_add(document, "length_asked", json_number(request->asked));
+	json_add(document, "offset", json_number(request->offset));
+	json_add(document, "leaves", json_leaves(&request->leaves));
+	json_add(document, "alignment", json_number(modulus));
+	json_add(document, "phase", json_number(request->offset & (modulus - 1)));
 	for (unsigned int i = 0; i < count; i++)
 		json_object_array_add(array, json_placement(request, &placements[i]));
-	add(document, "placements", array);
+	json_add(document, "placements", array);
 	print_json(document, false);
 }
 

@@ -12,7 +12,6 @@
 #include <link.h>
 #include <linux/capability.h>
 #include <pwd.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "formatted.h"
 #include "program.h"
 #include "tool.h"
 
@@ -48,18 +48,6 @@ struct script {
 	char argument[HEAD_LENGTH]; /* "" if there is none */
 };
 
-__attribute__((format(printf, 1, 2))) static char *sentence(const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		err(1, "cannot make a message");
-	va_end(arguments);
-	return text;
-}
-
 static bool startable(const char *path)
 {
 	struct stat status;
@@ -80,7 +68,7 @@ char *find_program(const char *command)
 	bool found = false;
 
 	if (strchr(command, '/'))
-		return startable(command) ? sentence("%s", command) : NULL;
+		return startable(command) ? formatted("%s", command) : NULL;
 	if (!folders) {
 		confstr(_CS_PATH, standard, sizeof(standard));
 		folders = standard;
@@ -88,7 +76,7 @@ char *find_program(const char *command)
 	for (; *command; folders++) {
 		const int length = (int)strcspn(folders, ":");
 		char *path =
-			sentence("%.*s/%s", length ? length : 1, length ? folders : ".", command);
+			formatted("%.*s/%s", length ? length : 1, length ? folders : ".", command);
 
 		if (startable(path))
 			return path;
@@ -172,9 +160,9 @@ static char *identity_name(const struct identity *identity, bool with_order)
 
 	for (size_t i = 0; i < COUNT(names); i++)
 		if (names[i].machine == identity->machine && names[i].class == identity->class)
-			return sentence("%s%s", names[i].name, order);
-	return sentence("ELF machine %u, %s-bit%s", identity->machine,
-			identity->class == ELFCLASS32 ? "32" : "64", order);
+			return formatted("%s%s", names[i].name, order);
+	return formatted("ELF machine %u, %s-bit%s", identity->machine,
+			 identity->class == ELFCLASS32 ? "32" : "64", order);
 }
 
 enum elf { DAMAGED, STATIC, DYNAMIC };
@@ -232,8 +220,8 @@ static struct obstacle foreign_obstacle(const struct identity *theirs)
 	char *ours = identity_name(own, theirs->encoding != own->encoding);
 	char *name = identity_name(theirs, theirs->encoding != own->encoding);
 	struct obstacle obstacle = {
-		sentence("is for %s, and this libalignmap for %s", name, ours),
-		sentence("start it as it is, or by an alignmap that is built for %s", name),
+		formatted("is for %s, and this libalignmap for %s", name, ours),
+		formatted("start it as it is, or by an alignmap that is built for %s", name),
 	};
 
 	free(ours);
@@ -255,14 +243,14 @@ static struct obstacle loader_obstacle(const char *loader)
 	struct obstacle obstacle = { 0 };
 
 	if (*ours && strcmp(base_name(loader), base_name(ours)) != 0) {
-		obstacle.what = sentence("is loaded by %s, and this libalignmap is for %s", shown,
-					 base_name(ours));
+		obstacle.what = formatted("is loaded by %s, and this libalignmap is for %s", shown,
+					  base_name(ours));
 		obstacle.advice =
-			sentence("start it by an alignmap that is built against its C library");
+			formatted("start it by an alignmap that is built against its C library");
 	} else if (access(loader, F_OK)) {
-		obstacle.what = sentence("wants to be loaded by %s, which cannot be had (%s)",
-					 shown, strerror(errno));
-		obstacle.advice = sentence("install the C library that it was built for");
+		obstacle.what = formatted("wants to be loaded by %s, which cannot be had (%s)",
+					  shown, strerror(errno));
+		obstacle.advice = formatted("install the C library that it was built for");
 		obstacle.broken = true;
 	}
 	free(shown);
@@ -298,13 +286,13 @@ static struct obstacle elf_obstacle(const struct program *program)
 		if (is_the_loader(program))
 			break;
 		return (struct obstacle){
-			sentence("is statically linked, so that no library can be preloaded"),
-			sentence("link the library instead: alignmap(7)"),
+			formatted("is statically linked, so that no library can be preloaded"),
+			formatted("link the library instead: alignmap(7)"),
 		};
 	case DAMAGED:
 		return (struct obstacle){
-			sentence("is an ELF file, but no whole program"),
-			sentence("see whether it was copied or built to its end"),
+			formatted("is an ELF file, but no whole program"),
+			formatted("see whether it was copied or built to its end"),
 			true,
 		};
 	}
@@ -327,24 +315,25 @@ static char *user_name(uid_t user)
 {
 	const struct passwd *entry = getpwuid(user);
 
-	return entry ? sentence("%s", entry->pw_name) : sentence("'#%u'", user);
+	return entry ? formatted("%s", entry->pw_name) : formatted("'#%u'", user);
 }
 
 static char *group_name(gid_t group)
 {
 	const struct group *entry = getgrgid(group);
 
-	return entry ? sentence("%s", entry->gr_name) : sentence("'#%u'", group);
+	return entry ? formatted("%s", entry->gr_name) : formatted("'#%u'", group);
 }
 
 static struct obstacle setid_obstacle(const char *bit, const char *option, char *name)
 {
 	struct obstacle obstacle = {
-		sentence("is started %s, as %s, and then the loader ignores LD_PRELOAD", bit, name),
+		formatted("is started %s, as %s, and then the loader ignores LD_PRELOAD", bit,
+			  name),
 		strcmp(name, "root") == 0 && *option == 'u'
-			? sentence("start it as that user: sudo alignmap run ...")
-			: sentence("start it as that %s: sudo -%s %s alignmap run ...",
-				   *option == 'u' ? "user" : "group", option, name),
+			? formatted("start it as that user: sudo alignmap run ...")
+			: formatted("start it as that %s: sudo -%s %s alignmap run ...",
+				    *option == 'u' ? "user" : "group", option, name),
 	};
 
 	free(name);
@@ -367,9 +356,9 @@ static struct obstacle secure_obstacle(const char *path)
 		return setid_obstacle("setgid", "g", group_name(status.st_gid));
 	if (getuid() != 0 && has_capabilities(path))
 		return (struct obstacle){
-			sentence("is started with capabilities of its own, and then the loader "
-				 "ignores LD_PRELOAD"),
-			sentence("start it as root: sudo alignmap run ..."),
+			formatted("is started with capabilities of its own, and then the loader "
+				  "ignores LD_PRELOAD"),
+			formatted("start it as root: sudo alignmap run ..."),
 		};
 	return (struct obstacle){ 0 };
 }
@@ -464,14 +453,14 @@ static struct obstacle behind(const char *link, const char *path, struct obstacl
 		char *inner = obstacle.what;
 
 		shown = printable(path);
-		obstacle.what = sentence("%s %s, which %s", link, shown, inner);
+		obstacle.what = formatted("%s %s, which %s", link, shown, inner);
 		free(shown);
 		free(inner);
 	}
 	if (obstacle.what && !obstacle.broken) {
 		free(obstacle.advice);
-		obstacle.advice = sentence("write 'alignmap run' into the script, before the "
-					   "program that is meant");
+		obstacle.advice = formatted("write 'alignmap run' into the script, before the "
+					    "program that is meant");
 	}
 	return obstacle;
 }
@@ -497,19 +486,19 @@ static struct obstacle script_obstacle(struct script *script, int scripts, int e
 
 	if (scripts > SCRIPTS_MAX)
 		return (struct obstacle){
-			sentence("is a script, too, one more in a row than Linux follows"),
-			sentence("let the first line of the first script name a program"),
+			formatted("is a script, too, one more in a row than Linux follows"),
+			formatted("let the first line of the first script name a program"),
 			true,
 		};
 	if (!startable(script->interpreter)) {
 		char *shown = printable(script->interpreter);
-		char *what = sentence("is a script for %s, which cannot be started (%s)", shown,
-				      strerror(errno));
+		char *what = formatted("is a script for %s, which cannot be started (%s)", shown,
+				       strerror(errno));
 
 		free(shown);
 		return (struct obstacle){
 			what,
-			sentence("install that, or name another in the script's first line"),
+			formatted("install that, or name another in the script's first line"),
 			true,
 		};
 	}

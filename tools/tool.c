@@ -199,12 +199,63 @@ void print_json(struct json_object *document, bool one_line)
 	json_object_put(document);
 }
 
+void json_add(struct json_object *object, const char *key, struct json_object *value)
+{
+	if (json_object_object_add(object, key, value))
+		err(1, "cannot compose JSON");
+}
+
+struct json_object *json_number(uint64_t number)
+{
+	return json_object_new_uint64(number);
+}
+
+struct json_object *json_number_if(bool known, uint64_t number)
+{
+	return known ? json_object_new_uint64(number) : NULL;
+}
+
+struct json_object *json_flag_if(bool known, bool flag)
+{
+	return known ? json_object_new_boolean(flag) : NULL;
+}
+
+struct json_object *json_text(const char *text)
+{
+	struct json_object *string;
+	char *clean;
+
+	if (!text || !*text)
+		return NULL;
+	clean = printable(text);
+	string = json_object_new_string(clean);
+	free(clean);
+	return string;
+}
+
+struct json_object *json_texts(char *const *texts, size_t count)
+{
+	struct json_object *array = json_object_new_array();
+
+	for (size_t i = 0; i < count; i++)
+		json_object_array_add(array, json_text(texts[i]));
+	return array;
+}
+
+struct json_object *json_address(uintptr_t address)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%#" PRIxPTR, address);
+	return json_object_new_string(text);
+}
+
 struct json_object *json_leaves(const struct alignmap_leaves *leaves)
 {
 	struct json_object *sizes = json_object_new_array();
 
 	for (unsigned int i = 0; i < leaves->count; i++)
-		json_object_array_add(sizes, json_object_new_uint64(leaves->size[i]));
+		json_object_array_add(sizes, json_number(leaves->size[i]));
 	return sizes;
 }
 

@@ -79,6 +79,15 @@ void print_wrapped(const char *first, const char *others, const char *text);
 /* Prints a document and frees it. @one_line: for readers that take a document a line. */
 void print_json(struct json_object *document, bool one_line);
 
+void json_add(struct json_object *object, const char *key, struct json_object *value);
+
+/* What is not known, or not there (NULL, ""), is null. Texts are printable(). */
+struct json_object *json_number(uint64_t number);
+struct json_object *json_number_if(bool known, uint64_t number);
+struct json_object *json_flag_if(bool known, bool flag);
+struct json_object *json_text(const char *text);
+struct json_object *json_texts(char *const *texts, size_t count);
+struct json_object *json_address(uintptr_t address); /* "0x7f0000000000" */
 struct json_object *json_leaves(const struct alignmap_leaves *leaves);
 
 /* The running kernel is that version of Linux or a later one. */

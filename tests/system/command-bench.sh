@@ -140,7 +140,7 @@ faults_at() { # HUGE ADDRESS LENGTH
 }
 
 # rows FILTER: a line a row, of what jq's FILTER makes of each.
-rows() { jq -r ".rows[] | $1" "$scratch/out"; }
+rows() { jq -r ".placements[] | $1" "$scratch/out"; }
 
 # Judges the placements of a mapping of $1 bytes: whose, and congruent modulo what.
 placed_well() {
@@ -157,7 +157,7 @@ placed_well() {
 		leaf) ((address % (2 * page) == page)) || return ;;
 		library) [ "$modulo" = "$2" ] || return ;;
 		esac
-	done < <(rows '"\(.placed) \(.address) \(.congruent)"')
+	done < <(rows '"\(.placed) \(.address) \(.modulus)"')
 }
 
 huge=1 why=
@@ -233,7 +233,7 @@ file_is_right() { # Faults lie between one for each 16 pages, and one for each.
 		else
 			((by_pmd % pmd == 0 && by_pmd <= 20971520)) || return
 		fi
-	done < <(rows '"\(.faults) \(.page_tables) \(.by_pmd)"')
+	done < <(rows '"\(.faults) \(.page_table_bytes) \(.by_pmd)"')
 }
 verdict 'a file is mapped whole, and its page tables are counted' file_is_right
 bench --json --file "$scratch/file" --length 3M
@@ -284,9 +284,9 @@ same "$name" "$(documented)" \
 types() {
 	jq -e '.version == 1 and .device == null and .bar == null and .file == null and
 		.alignment == 2097152 and .leaves == [2097152, 4096] and .offset == 0 and
-		(.notes | type == "array") and (.rows | all((.address | test("^0x[0-9a-f]+$")) and
-			.seconds > 0 and .page_tables % 4096 == 0 and .by_pmd % 4096 == 0 and
-			.ratio > 0)) and .rows[0].ratio == 1' "$scratch/out" >"$scratch/error"
+		(.notes | type == "array") and (.placements | all((.address | test("^0x[0-9a-f]+$")) and
+			.seconds > 0 and .page_table_bytes % 4096 == 0 and .by_pmd % 4096 == 0 and
+			.ratio > 0)) and .placements[0].ratio == 1' "$scratch/out" >"$scratch/error"
 }
 verdict 'what they hold is of the kind that the manual says' types
 

@@ -283,9 +283,13 @@ same '--help: 80 columns at most' '' "$(awk 'length > 80' "$scratch/out")"
 
 # Devices.
 for name in 0000:ff:1f.7 ff:1f.7 nonsense '' . .. ../devices /etc; do
+	case $name in
+	*.7) why='there is no such PCI device here' ;;
+	*) why='not a PCI address such as 0000:65:00.0' ;;
+	esac
 	"$ALIGNMAP" info --device "$name" >"$scratch/out" 2>"$scratch/err"
 	same "--device '$name', which is not there: status 1, named, nothing printed" \
-		"1 0 alignmap info: --device $name: there is no such PCI device here; 'lspci -D' lists them" \
+		"1 0 alignmap info: --device $name: $why; 'lspci -D' lists them" \
 		"$? $(wc -c <"$scratch/out") $(cat "$scratch/err")"
 done
 unbound=
