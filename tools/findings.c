@@ -100,7 +100,8 @@ static void count_entries(struct finding *finding)
 	finding->misplaced = finding->entries > finding->best.entries;
 }
 
-static int by_waste(const void *one, const void *other)
+/* Misplaced ones first, by what they waste; then those that fit, then those that are not judged. */
+static int by_rank(const void *one, const void *other)
 {
 	const struct finding *a = one, *b = other;
 	const size_t wasted_a = a->misplaced ? a->entries - a->best.entries : 0;
@@ -108,6 +109,8 @@ static int by_waste(const void *one, const void *other)
 
 	if (wasted_a != wasted_b)
 		return wasted_a > wasted_b ? -1 : 1;
+	if (is_judged(a) != is_judged(b))
+		return is_judged(a) ? -1 : 1;
 	return (a->mapping->address > b->mapping->address) -
 	       (a->mapping->address < b->mapping->address);
 }
@@ -138,7 +141,7 @@ static void find(const struct process *process, const struct surroundings *aroun
 		findings->entries += finding->entries;
 		findings->best += finding->best.entries;
 	}
-	qsort(findings->findings, findings->count, sizeof(*findings->findings), by_waste);
+	qsort(findings->findings, findings->count, sizeof(*findings->findings), by_rank);
 }
 
 static void note(struct findings *findings, char *text)

@@ -24,11 +24,17 @@ struct finding {
 	char *what; /* in words, printable: "0000:65:00.0 BAR 2" */
 };
 
+/* Whether its address can be good or bad. */
+static inline bool is_judged(const struct finding *finding)
+{
+	return finding->counted && finding->backing.rule == BY_OFFSET;
+}
+
 #define NOTES_MAX 8
 
 struct findings {
 	struct maps maps;
-	struct finding *findings; /* misplaced ones first, by what they waste */
+	struct finding *findings; /* misplaced ones first */
 	size_t count, misplaced;
 	uint64_t entries, best; /* of those that are misplaced */
 	char *notes[NOTES_MAX]; /* sentences on what else there is to know */

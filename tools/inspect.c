@@ -92,8 +92,7 @@ static struct text fit(const struct finding *finding)
 {
 	if (finding->misplaced)
 		return (struct text){ "no" };
-	return finding->counted && finding->backing.rule == BY_OFFSET ? (struct text){ "yes" }
-								      : dash();
+	return is_judged(finding) ? (struct text){ "yes" } : dash();
 }
 
 static struct text offset_text(const struct finding *finding)
@@ -270,7 +269,7 @@ static struct json_object *json_finding(const struct finding *finding)
 {
 	const struct mapping *mapping = finding->mapping;
 	const bool vfio = finding->backing.kind == BACKING_VFIO;
-	const bool by_offset = finding->counted && finding->backing.rule == BY_OFFSET;
+	const bool judged = is_judged(finding);
 	struct json_object *object = json_object_new_object();
 
 	json_add(object, "address", json_address(mapping->address));
@@ -284,9 +283,9 @@ static struct json_object *json_finding(const struct finding *finding)
 	json_add(object, "region", json_number_if(vfio, VFIO_REGION(mapping->offset)));
 	json_add(object, "region_offset", json_number_if(vfio, VFIO_OFFSET(mapping->offset)));
 	json_add(object, "leaves", finding->counted ? json_leaves(&finding->backing.leaves) : NULL);
-	json_add(object, "alignment", json_number_if(by_offset, finding->best.alignment));
-	json_add(object, "congruent", json_flag_if(by_offset, finding->congruent));
-	json_add(object, "misplaced", json_flag_if(by_offset, finding->misplaced));
+	json_add(object, "alignment", json_number_if(judged, finding->best.alignment));
+	json_add(object, "congruent", json_flag_if(judged, finding->congruent));
+	json_add(object, "misplaced", json_flag_if(judged, finding->misplaced));
 	json_add(object, "entries", json_number_if(finding->counted, finding->entries));
 	json_add(object, "best_entries", json_number_if(finding->counted, finding->best.entries));
 	json_add(object, "reason", json_text(finding->backing.reason));

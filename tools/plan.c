@@ -528,7 +528,7 @@ static struct line fit_line(const struct run *runs, unsigned int count)
 		width += least;
 		weight += magnitude(&runs[line.count]);
 	}
-	spare = WIDTH - width < 2 * weight ? WIDTH - width : 2 * weight;
+	spare = WIDTH - width;
 	for (unsigned int i = 0; i < line.count; i++)
 		line.widths[i] += spare * magnitude(&runs[i]) / weight;
 	return line;
