@@ -96,7 +96,7 @@ if [ $ci = yes ]; then
 	say 'clang'
 	CC=clang build clang
 	run clang --suite unit --suite system
-	say 'the descriptions of VFIO regions, fuzzed for a minute'
+	say 'the parsers of VFIO regions and of smaps, fuzzed for a minute'
 	# An input that fails is left beside the log.
 	(here=$PWD && cd "$builds" && "$here/tests/fuzz/run" 60) 2>&1 |
 		tee "$builds/fuzz.log" || true
