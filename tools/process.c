@@ -425,28 +425,25 @@ void vfio_devices_free(struct vfio_devices *devices)
 }
 
 /* A device's file names it by vfio-device-syspath, on the newest kernels. */
-static bool add_by_fdinfo(const struct process *process, const char *fd,
+static void add_by_fdinfo(const struct process *process, const char *fd,
 			  struct vfio_devices *devices)
 {
 	static const char key[] = "vfio-device-syspath:";
 	char path[64 + NAME_MAX];
-	bool found = false;
 	size_t room = 0;
 	char *line = NULL;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "fdinfo/%s", fd);
 	file = open_file(process->directory, path);
-	while (file && !found && getline(&line, &room, file) > 0) {
+	while (file && getline(&line, &room, file) > 0) {
 		line[strcspn(line, "\n")] = '\0';
-		found = begins_with(line, key) && *last_component(line) && strchr(line, '/');
-		if (found)
+		if (begins_with(line, key) && strchr(line, '/') && *last_component(line))
 			add_device(devices, last_component(line));
 	}
 	free(line);
 	if (file)
 		fclose(file);
-	return found;
 }
 
 /* The devices of an IOMMU group that VFIO drives. */
@@ -497,7 +494,6 @@ static void add_opened(const struct process *process, const char *sys,
 {
 	DIR *entries = open_directory(process->directory, "fd");
 	struct vfio_devices in_groups = { 0 };
-	bool all_named = true;
 	struct dirent *entry;
 
 	while (entries && (entry = readdir(entries))) {
@@ -510,9 +506,9 @@ static void add_opened(const struct process *process, const char *sys,
 			add_group(sys, group, &in_groups);
 		else if (strcmp(path, "anon_inode:[vfio-device]") == 0 &&
 			 is_of(mapping, dirfd(entries), entry->d_name))
-			all_named = add_by_fdinfo(process, entry->d_name, devices) && all_named;
+			add_by_fdinfo(process, entry->d_name, devices);
 	}
-	if (!devices->count || !all_named)
+	if (!devices->count)
 		for (size_t i = 0; i < in_groups.count; i++)
 			add_device(devices, in_groups.names[i]);
 	vfio_devices_free(&in_groups);

@@ -24,9 +24,8 @@ GIB=$((1 << 30))
 BASE=$((0x200000000000))
 thp=/sys/kernel/mm/transparent_hugepage
 unset TERM NO_COLOR
-mappers=()
-# shellcheck disable=SC2154 # tap.sh sets it
-trap 'kill "${mappers[@]}" 2>/dev/null; rm -rf "$scratch" "$files"' EXIT
+# shellcheck disable=SC2046,SC2154 # a word for each child; tap.sh sets it
+trap 'kill $(jobs -rp) 2>/dev/null; rm -rf "$scratch" "$files"' EXIT
 
 # Files of which the page cache takes PMDs; on a tmpfs that is up to its mount.
 files=$scratch/files
@@ -44,7 +43,6 @@ mapper() {
 	: >"$scratch/$name.out"
 	(exec -a "$name" "$scratch/bin/$name" "$@") >>"$scratch/$name.out" 2>&1 &
 	pid=$!
-	mappers+=("$pid")
 	for _ in {1..200}; do
 		if grep -q '^mapped' "$scratch/$name.out" || ! kill -0 "$pid" 2>/dev/null; then
 			break
@@ -184,18 +182,17 @@ mkdir "$scratch/tmpfs"
 if unshare -m mount -t tmpfs -o huge=always none "$scratch/tmpfs" 2>/dev/null &&
 	! [[ $(policy $thp/shmem_enabled) =~ deny|force ]]; then
 	for huge in always never; do
+		: >"$scratch/tmpfs.out"
 		# shellcheck disable=SC2016 # for that shell
 		unshare -m bash -c 'mount -t tmpfs -o "huge=$1" none "$2" && exec "${@:3}"' bash \
 			"$huge" "$scratch/tmpfs" "$MAPPER" \
-			"file,$((4 * M)),$beside,0,$scratch/tmpfs/x" >"$scratch/tmpfs.out" 2>&1 &
+			"file,$((4 * M)),$beside,0,$scratch/tmpfs/x" >>"$scratch/tmpfs.out" 2>&1 &
 		pid=$!
-		mappers+=("$pid")
 		for _ in {1..100}; do grep -q '^mapped' "$scratch/tmpfs.out" && break; sleep 0.05; done
 		inspect --json "$pid"
 		if [ "$huge" = always ]; then expected='true 1024 2'; else expected='false 1024 1024'; fi
 		same "$name, huge=$huge" "shared_memory $expected" \
 			"$(of "$beside" '"\(.backing) \(.misplaced) \(.entries) \(.best_entries)"')"
-		: >"$scratch/tmpfs.out"
 	done
 else
 	skip "$name" 'it takes the right to mount, and no shmem_enabled of deny or force'
@@ -291,12 +288,13 @@ is_refused() {
 	[ "$status" = 2 ] && [ -z "$output" ] && grep -qE -- "$1" "$scratch/error"
 }
 
-mapper an-alignmap-mapper "thread,0,0,0"
-thread=$(sed -n 's/^thread //p' "$scratch/an-alignmap-mapper.out")
-inspect --json an-alignmap-mapper
+own=an-alignmap-mapper-$$
+mapper "$own" "thread,0,0,0"
+thread=$(sed -n 's/^thread //p' "$scratch/$own.out")
+inspect --json "$own"
 same 'a process is found by its name, though the kernel cuts it' "$pid" \
 	"$(jq .pid "$scratch/output")"
-refused 'several of a name are listed' "^ *$pid  an-alignmap-mapper thread,0,0,0$" \
+refused 'several of a name are listed' "^ *$pid  $own thread,0,0,0$" \
 	"$(basename "$MAPPER")"
 verdict 'and counted' grep -qE '^alignmap inspect: [0-9]+ processes are called .*PID of one:$' \
 	"$scratch/error"
@@ -309,7 +307,6 @@ done
 
 bash -c 'sleep 0 & exec sleep 60' &
 parent=$!
-mappers+=("$parent")
 zombie=''
 for _ in {1..100}; do
 	read -r zombie <"/proc/$parent/task/$parent/children"
@@ -334,7 +331,7 @@ if [ "$(id -u)" = 0 ] && as 65534 true 2>/dev/null; then
 	install -m 755 "$ALIGNMAP" "$scratch/alignmap"
 	install -m 755 "$MAPPER" "$scratch/mapper"
 	unprivileged() { as 65534 "$scratch/alignmap" "$@"; }
-	own=$ALIGNMAP
+	command=$ALIGNMAP
 	mapper roots 'anonymous,0x400000,0,0'
 	ALIGNMAP=unprivileged
 	refused "another user's process names its owner and sudo" \
@@ -342,7 +339,6 @@ if [ "$(id -u)" = 0 ] && as 65534 true 2>/dev/null; then
 	setpriv --reuid=65534 --regid=65534 --clear-groups \
 		"$scratch/mapper" closed,0,0,0 >"$scratch/closed" 2>&1 &
 	pid=$!
-	mappers+=("$pid")
 	for _ in {1..100}; do grep -q '^mapped' "$scratch/closed" && break; sleep 0.05; done
 	refused 'what hides its memory from its owner asks for sudo' \
 		"not yours to read.*'sudo alignmap inspect $pid'" "$pid"
@@ -351,7 +347,7 @@ if [ "$(id -u)" = 0 ] && as 65534 true 2>/dev/null; then
 	bounded() { setpriv "--bounding-set=$caps" "--inh-caps=$caps" "$scratch/alignmap" "$@"; }
 	ALIGNMAP=bounded
 	refused 'root without CAP_SYS_PTRACE is told what is missing' CAP_SYS_PTRACE "$pid"
-	ALIGNMAP=$own
+	ALIGNMAP=$command
 	inspect "$pid"
 	verdict 'root may look at it' [ "$status" = 0 ]
 elif [ "$(id -u)" != 0 ] && [ "$(stat -c %U /proc/1)" = root ]; then
@@ -392,7 +388,8 @@ watch() {
 	local times=$1
 
 	shift
-	"$ALIGNMAP" inspect "$@" "$pid" >"$scratch/output" 2>"$scratch/error" &
+	: >"$scratch/output"
+	"$ALIGNMAP" inspect "$@" "$pid" >>"$scratch/output" 2>"$scratch/error" &
 	watcher=$!
 	for _ in {1..200}; do
 		if [ "$(grep -cE '^[{]|, PID' "$scratch/output")" -ge "$times" ]; then break; fi

@@ -55,6 +55,15 @@ static void write_file(const char *top, const char *path, const char *text)
 	write_bytes(top, path, text, strlen(text));
 }
 
+static void append(const char *top, const char *path, const char *text)
+{
+	FILE *file = fopen(place(top, path), "a");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
 static void link_to(const char *top, const char *path, const char *target)
 {
 	assert_int_equal(symlink(target, place(top, path)), 0);
@@ -346,6 +355,9 @@ static void the_descriptors_name_the_devices(void **state)
 {
 	(void)state;
 	write_process(9000071, "vmm\n", NULL);
+	make_device("0000:00:09.0", 64 * M, "vfio-pci");
+	put_into_group("0000:00:09.0", 9);
+	open_group(9000071, 8, "/dev/vfio/9");
 	open_device(9000071, 9, "/sys/devices/pci0000:00/0000:00:02.0");
 	assert_devices(9000071, DEVICE_LINK, BAR(2), 2 * M, "0000:00:02.0");
 	open_device(9000071, 10, "/sys/devices/pci0000:00/0000:00:03.0");
@@ -366,6 +378,11 @@ static void a_bar_that_is_too_short_or_missing_rules_a_device_out(void **state)
 	assert_devices(9000081, DEVICE_LINK, BAR(2) + 16 * M, 32 * M, "0000:01:00.0");
 	/* None has such a BAR: a driver must have made it up. */
 	assert_devices(9000081, DEVICE_LINK, BAR(1), 2 * M, "0000:01:00.0 0000:02:00.0");
+	/* In sysfs, what comes behind the ROM are no regions of VFIO's. */
+	append(sys, "bus/pci/devices/0000:01:00.0/resource",
+	       "0 0 0\n0 0 0\n0 0 0\n0 0 0\n0 0 0\n0x1000000 0x1ffffff 0\n");
+	append(sys, "bus/pci/devices/0000:02:00.0/resource",
+	       "0 0 0\n0 0 0\n0 0 0\n0 0 0\n0 0 0\n0 0 0\n");
 	assert_devices(9000081, DEVICE_LINK, BAR(9), 2 * M, "0000:01:00.0 0000:02:00.0");
 }
 
