@@ -2,6 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "findings.h"
 #include "formatted.h"
@@ -11,12 +15,36 @@
 
 #define SYS "/sys"
 
+/* The host's PMD; its base page where it has none. */
+static size_t least_pmd(void)
+{
+	struct alignmap_leaves leaves;
+
+	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &leaves);
+	return leaves.size[0];
+}
+
 size_t least_length(void)
 {
 	struct alignmap_leaves leaves;
 
 	alignmap_host_leaves(ALIGNMAP_ANY, &leaves);
 	return leaves.size[leaves.count > 1 ? leaves.count - 2 : 0];
+}
+
+/* What shmem makes without a mount of ours lies on its own, as a memfd does. */
+static void learn_shm_mount(struct surroundings *around)
+{
+	const int fd = memfd_create("alignmap", MFD_CLOEXEC);
+	struct stat status;
+
+	around->knows_shm = fd >= 0 && fstat(fd, &status) == 0;
+	if (around->knows_shm) {
+		around->shm_major = major(status.st_dev);
+		around->shm_minor = minor(status.st_dev);
+	}
+	if (fd >= 0)
+		close(fd);
 }
 
 static void learn_surroundings(const struct process *process, const struct maps *maps,
@@ -29,8 +57,11 @@ static void learn_surroundings(const struct process *process, const struct maps 
 	alignmap_host_leaves(ALIGNMAP_ANY, &around->all);
 	alignmap_host_leaves(ALIGNMAP_FILE, &around->cache);
 	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &around->anonymous);
+	around->shmem = around->anonymous;
+	around->bars_obey = alignmap_host.thp_rules_bars;
 	read_policies(SYS, around);
-	find_executable(maps, around);
+	learn_shm_mount(around);
+	select_mappings(maps, around);
 }
 
 /* "0000:00:04.0 or 0000:00:05.0 BAR 2" */
@@ -74,45 +105,81 @@ static char *what_text(const struct finding *finding)
 	}
 }
 
+/* What its address is worth. Moving it gains nothing where a policy wants base pages anyway. */
+static void judge(struct finding *finding)
+{
+	const struct mapping *mapping = finding->mapping;
+	const struct backing *backing = &finding->backing;
+	const bool vfio = backing->kind == BACKING_VFIO;
+	/* But the library, where it places a BAR, advises as that policy wants it. */
+	const struct alignmap_leaves *leaves = vfio ? &backing->able : &backing->leaves;
+	const size_t here =
+		alignmap_entries_at(leaves, mapping->length, mapping->offset, mapping->address);
+	struct alignmap_plan plan;
+
+	if (alignmap_plan(leaves, mapping->length, mapping->offset, &plan))
+		return;
+	/* Files and shared memory of runs of entries, smaller than the PMD, are no matter. */
+	finding->judged = backing->kind == BACKING_HUGETLB || plan.alignment >= least_pmd() ||
+			  leaves->count == 1;
+	if (!finding->judged)
+		return;
+	finding->congruent =
+		!((mapping->address - mapping->offset) & (finding->best.alignment - 1));
+	finding->misplaced = here > plan.entries;
+	finding->held_back = !finding->misplaced && finding->entries > finding->best.entries;
+}
+
 /* How many entries the mapping needs, here and at best. */
 static void count_entries(struct finding *finding)
 {
 	const struct mapping *mapping = finding->mapping;
-	const struct alignmap_leaves *leaves = &finding->backing.leaves;
-	const bool by_offset = finding->backing.rule == BY_OFFSET;
-	const uint64_t offset = by_offset ? mapping->offset : 0;
+	const struct backing *backing = &finding->backing;
 	struct alignmap_plan here;
 
-	if (finding->backing.rule == NO_RULE ||
-	    alignmap_plan(leaves, mapping->length, offset, &finding->best))
+	if (backing->rule == NO_RULE)
 		return;
-	if (by_offset) {
-		finding->entries =
-			alignmap_entries_at(leaves, mapping->length, offset, mapping->address);
-		finding->counted = finding->entries > 0;
-	} else {
-		finding->counted = !alignmap_plan(leaves, mapping->length, mapping->address, &here);
-		finding->entries = finding->counted ? here.entries : 0;
+	if (backing->rule == BY_OFFSET) {
+		finding->entries = alignmap_entries_at(&backing->leaves, mapping->length,
+						       mapping->offset, mapping->address);
+		finding->counted = finding->entries &&
+				   !alignmap_plan(&backing->able, mapping->length, mapping->offset,
+						  &finding->best);
+		if (finding->counted)
+			judge(finding);
+		return;
 	}
-	if (!finding->counted || !by_offset)
-		return;
-	finding->congruent = !((mapping->address - offset) & (finding->best.alignment - 1));
-	finding->misplaced = finding->entries > finding->best.entries;
+	finding->counted =
+		!alignmap_plan(&backing->leaves, mapping->length, 0, &finding->best) &&
+		!alignmap_plan(&backing->leaves, mapping->length, mapping->address, &here);
+	finding->entries = finding->counted ? here.entries : 0;
 }
 
-/* Misplaced ones first, by what they waste; then those that fit, then those that are not judged. */
+static unsigned int rank(const struct finding *finding)
+{
+	return finding->misplaced ? 0 : finding->held_back ? 1 : finding->judged ? 2 : 3;
+}
+
+/* Misplaced ones, what is held back, what fits, what is not judged; each by what it wastes. */
 static int by_rank(const void *one, const void *other)
 {
 	const struct finding *a = one, *b = other;
-	const size_t wasted_a = a->misplaced ? a->entries - a->best.entries : 0;
-	const size_t wasted_b = b->misplaced ? b->entries - b->best.entries : 0;
+	const size_t wasted_a = rank(a) < 2 ? a->entries - a->best.entries : 0;
+	const size_t wasted_b = rank(b) < 2 ? b->entries - b->best.entries : 0;
 
+	if (rank(a) != rank(b))
+		return rank(a) < rank(b) ? -1 : 1;
 	if (wasted_a != wasted_b)
 		return wasted_a > wasted_b ? -1 : 1;
-	if (is_judged(a) != is_judged(b))
-		return is_judged(a) ? -1 : 1;
 	return (a->mapping->address > b->mapping->address) -
 	       (a->mapping->address < b->mapping->address);
+}
+
+static void add_to(struct tally *tally, const struct finding *finding)
+{
+	tally->count++;
+	tally->entries += finding->entries;
+	tally->best += finding->best.entries;
 }
 
 static void find(const struct process *process, const struct surroundings *around,
@@ -135,11 +202,12 @@ static void find(const struct process *process, const struct surroundings *aroun
 		if (finding->backing.kind == BACKING_VFIO)
 			process_vfio_devices(process, SYS, finding->mapping, &finding->devices);
 		finding->what = what_text(finding);
-		if (!finding->misplaced)
-			continue;
-		findings->misplaced++;
-		findings->entries += finding->entries;
-		findings->best += finding->best.entries;
+		if (finding->misplaced)
+			add_to(&findings->misplaced, finding);
+		if (finding->held_back)
+			add_to(&findings->held_back, finding);
+		findings->bars_held_back += finding->held_back &&
+					    finding->backing.kind == BACKING_VFIO;
 	}
 	qsort(findings->findings, findings->count, sizeof(*findings->findings), by_rank);
 }
@@ -178,10 +246,35 @@ static void note_bars(struct findings *findings)
 			       "address"));
 }
 
-static void note_all(const struct process *process, bool has_smaps, struct findings *findings)
+/* Of memory that lies well and yet is mapped by base pages, for a reason that can be changed. */
+static void note_shmem(const struct surroundings *around, struct findings *findings)
 {
+	for (size_t i = 0; i < findings->count; i++) {
+		const struct finding *finding = &findings->findings[i];
+
+		if (finding->held_back && finding->backing.kind == BACKING_SHARED &&
+		    around->has_thp && !around->thp_disabled) {
+			note(findings,
+			     formatted("shared memory is mapped by base pages wherever it lies, "
+				       "since %s: see alignmap-info(1)",
+				       finding->backing.reason));
+			return;
+		}
+	}
+}
+
+static void note_all(const struct process *process, bool has_smaps,
+		     const struct surroundings *around, struct findings *findings)
+{
+	if (findings->misplaced.count)
+		note(findings, formatted("'alignmap run' starts a program so that what it maps "
+					 "lies well"));
 	note_bars(findings);
-	if (process->thp_disabled)
+	note_shmem(around, findings);
+	if (!around->has_thp)
+		note(findings, formatted("this Linux has no transparent huge pages: all but "
+					 "hugetlbfs and device DAX is mapped by base pages"));
+	else if (process->thp_disabled)
 		note(findings,
 		     formatted("the process has disabled transparent huge pages "
 			       "(PR_SET_THP_DISABLE): all but hugetlbfs and device DAX is "
@@ -212,8 +305,8 @@ char *find_misplaced(const struct process *process, struct findings *findings)
 	process_mounts(process, &mounts);
 	learn_surroundings(process, &findings->maps, &mounts, &around);
 	find(process, &around, findings);
-	note_all(process, has_smaps, findings);
-	free(around.executable);
+	note_all(process, has_smaps, &around, findings);
+	free_selections(&around);
 	mounts_free(&mounts);
 	return NULL;
 }

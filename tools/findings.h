@@ -15,28 +15,31 @@
 struct finding {
 	const struct mapping *mapping;
 	struct backing backing;
-	bool counted; /* whether there are numbers of entries */
-	struct alignmap_plan best;
-	size_t entries; /* where it lies */
-	bool congruent; /* with its offset, where that counts */
+	bool counted;		   /* whether there are numbers of entries */
+	struct alignmap_plan best; /* at the best address, if no policy stood in the way */
+	size_t entries;		   /* where it lies, as things stand */
+	bool judged;		   /* whether its address can be good or bad */
+	bool congruent;		   /* with its offset */
 	bool misplaced;
+	bool held_back; /* it lies well, but a policy wants smaller leaves */
 	struct vfio_devices devices;
 	char *what; /* in words, printable: "0000:65:00.0 BAR 2" */
 };
 
-/* Whether its address can be good or bad. */
-static inline bool is_judged(const struct finding *finding)
-{
-	return finding->counted && finding->backing.rule == BY_OFFSET;
-}
-
 #define NOTES_MAX 8
+
+/* How many there are of a kind, and the entries that they need, here and at best. */
+struct tally {
+	size_t count;
+	uint64_t entries, best;
+};
 
 struct findings {
 	struct maps maps;
 	struct finding *findings; /* misplaced ones first */
-	size_t count, misplaced;
-	uint64_t entries, best; /* of those that are misplaced */
+	size_t count;
+	struct tally misplaced, held_back;
+	size_t bars_held_back;
 	char *notes[NOTES_MAX]; /* sentences on what else there is to know */
 	size_t note_count;
 };

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "findings.h"
@@ -92,7 +93,9 @@ static struct text fit(const struct finding *finding)
 {
 	if (finding->misplaced)
 		return (struct text){ "no" };
-	return is_judged(finding) ? (struct text){ "yes" } : dash();
+	if (finding->held_back)
+		return (struct text){ "thp" };
+	return finding->judged ? (struct text){ "yes" } : dash();
 }
 
 static struct text offset_text(const struct finding *finding)
@@ -211,7 +214,8 @@ static void print_rows(const struct findings *findings)
 		for (size_t column = 0; column < WHAT; column++)
 			row[column] = cells[i].text[column].text;
 		line = add_row(table, row);
-		if (findings->findings[i].misplaced && scols_line_set_color(line, "red"))
+		if ((findings->findings[i].misplaced && scols_line_set_color(line, "red")) ||
+		    (findings->findings[i].held_back && scols_line_set_color(line, "yellow")))
 			err(TROUBLE, NULL);
 		free(what);
 	}
@@ -219,24 +223,45 @@ static void print_rows(const struct findings *findings)
 	free(cells);
 }
 
+static char *tally_text(const struct tally *tally)
+{
+	return formatted("%s entries where %s would do", number_text(tally->entries).text,
+			 number_text(tally->best).text);
+}
+
 static void print_verdict(const struct findings *findings)
 {
-	const struct text all = number_text(findings->count);
+	const struct tally *misplaced = &findings->misplaced, *held = &findings->held_back;
+	char *misplaced_text = tally_text(misplaced), *held_text = tally_text(held), *text,
+	     *verdict;
 
 	if (!findings->count)
-		printf("No mapping is as long as %s, the smallest large leaf.\n",
-		       size_text(least_length()).text);
-	else if (!findings->misplaced && findings->count == 1)
-		printf("The only mapping is not misplaced.\n");
-	else if (!findings->misplaced)
-		printf("None of %s mappings is misplaced.\n", all.text);
+		text = formatted("No mapping is as long as %s, the smallest large leaf",
+				 size_text(least_length()).text);
+	else if (!misplaced->count && findings->count == 1)
+		text = formatted("The only mapping is not misplaced");
+	else if (!misplaced->count)
+		text = formatted("None of %s mappings is misplaced",
+				 number_text(findings->count).text);
 	else
-		printf("%s of %s %s misplaced: %s entries where %s would do.\n",
-		       number_text(findings->misplaced).text, all.text,
-		       findings->count == 1	  ? "mapping is"
-		       : findings->misplaced == 1 ? "mappings is"
-						  : "mappings are",
-		       number_text(findings->entries).text, number_text(findings->best).text);
+		text = formatted("%s of %s mapping%s %s misplaced: %s",
+				 number_text(misplaced->count).text,
+				 number_text(findings->count).text, findings->count == 1 ? "" : "s",
+				 misplaced->count == 1 ? "is" : "are", misplaced_text);
+	if (held->count) {
+		char *before = text;
+
+		text = formatted("%s; %s %s held back by policy: %s", before,
+				 number_text(held->count).text, held->count == 1 ? "is" : "are",
+				 held_text);
+		free(before);
+	}
+	verdict = formatted("%s.", text);
+	print_wrapped("", "", verdict);
+	free(verdict);
+	free(misplaced_text);
+	free(held_text);
+	free(text);
 }
 
 static void print_text(const struct process *process, const struct findings *findings)
@@ -269,7 +294,7 @@ static struct json_object *json_finding(const struct finding *finding)
 {
 	const struct mapping *mapping = finding->mapping;
 	const bool vfio = finding->backing.kind == BACKING_VFIO;
-	const bool judged = is_judged(finding);
+	const bool judged = finding->judged;
 	struct json_object *object = json_object_new_object();
 
 	json_add(object, "address", json_address(mapping->address));
@@ -286,6 +311,7 @@ static struct json_object *json_finding(const struct finding *finding)
 	json_add(object, "alignment", json_number_if(judged, finding->best.alignment));
 	json_add(object, "congruent", json_flag_if(judged, finding->congruent));
 	json_add(object, "misplaced", json_flag_if(judged, finding->misplaced));
+	json_add(object, "held_back", json_flag_if(judged, finding->held_back));
 	json_add(object, "entries", json_number_if(finding->counted, finding->entries));
 	json_add(object, "best_entries", json_number_if(finding->counted, finding->best.entries));
 	json_add(object, "reason", json_text(finding->backing.reason));
@@ -307,9 +333,12 @@ static void print_document(const struct process *process, const struct findings 
 	json_add(document, "process", json_text(process->name));
 	json_add(document, "mappings", mappings);
 	json_add(document, "mapping_count", json_number(findings->count));
-	json_add(document, "misplaced_count", json_number(findings->misplaced));
-	json_add(document, "misplaced_entries", json_number(findings->entries));
-	json_add(document, "misplaced_best_entries", json_number(findings->best));
+	json_add(document, "misplaced_count", json_number(findings->misplaced.count));
+	json_add(document, "misplaced_entries", json_number(findings->misplaced.entries));
+	json_add(document, "misplaced_best_entries", json_number(findings->misplaced.best));
+	json_add(document, "held_back_count", json_number(findings->held_back.count));
+	json_add(document, "held_back_entries", json_number(findings->held_back.entries));
+	json_add(document, "held_back_best_entries", json_number(findings->held_back.best));
 	json_add(document, "notes", json_texts(findings->notes, findings->note_count));
 	print_json(document, one_line);
 }
@@ -338,6 +367,14 @@ static void print(const struct process *process, const struct findings *findings
 		err(TROUBLE, "cannot write to standard output");
 }
 
+static int64_t milliseconds_now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
 /* Returns at once where the process ends meanwhile. */
 static void wait_for(int milliseconds, int pidfd)
 {
@@ -361,7 +398,9 @@ static int inspect(const struct process *process, const struct options *options)
 
 	do {
 		struct findings findings;
+		const int64_t start = milliseconds_now();
 		char *why = find_misplaced(process, &findings);
+		const int taken = (int)(milliseconds_now() - start);
 
 		if (why && status >= 0 && process_has_ended(process)) {
 			free(why);
@@ -370,10 +409,11 @@ static int inspect(const struct process *process, const struct options *options)
 		if (why)
 			give_up(process->pid, why);
 		print(process, &findings, options, status >= 0);
-		status = findings.misplaced ? MISPLACED : ALL_FIT;
+		status = findings.misplaced.count || findings.bars_held_back ? MISPLACED : ALL_FIT;
 		findings_free(&findings);
+		/* The process waits for the kernel to read: half of its time is its own. */
 		if (options->interval)
-			wait_for(options->interval, pidfd);
+			wait_for(options->interval > taken ? options->interval : taken, pidfd);
 	} while (options->interval);
 	if (pidfd >= 0)
 		close(pidfd);

@@ -184,10 +184,12 @@ static void classify(const struct maps *maps)
 		.cache = { 2, { 1 << 21, 1 << 12 } },
 		.anonymous = { 2, { 1 << 21, 1 << 12 } },
 		.mounts = &no_mounts,
+		.shmem = { 2, { 1 << 21, 1 << 12 } },
+		.has_thp = true,
 		.sys = "/nowhere",
 	};
 
-	find_executable(maps, &around);
+	select_mappings(maps, &around);
 	for (size_t i = 0; i < maps->count; i++) {
 		const struct backing backing = backing_of(&around, &maps->mappings[i]);
 
@@ -195,7 +197,7 @@ static void classify(const struct maps *maps)
 		    (backing.rule == NO_RULE && !backing.reason) || !*backing_name(backing.kind))
 			wrong("a backing without a rule or reason", maps->mappings[i].name);
 	}
-	free(around.executable);
+	free_selections(&around);
 }
 
 /* All that is expected of the lines, compared with what was read. */

@@ -40,9 +40,14 @@ static struct surroundings host(void)
 		.all = { 3, { G, 2 * M, 4 * K } },
 		.cache = { 2, { 2 * M, 4 * K } },
 		.anonymous = { 2, { 2 * M, 4 * K } },
+		.shmem = { 2, { 2 * M, 4 * K } },
+		.has_thp = true,
+		.bar_policy = HUGE_ALWAYS,
 		.anonymous_policy = HUGE_ALWAYS,
-		.shmem_policy = HUGE_ALWAYS,
-		.anon_shmem_policy = HUGE_ALWAYS,
+		.mount_policy = HUGE_ALWAYS,
+		.unlinked_policy = HUGE_ALWAYS,
+		.knows_shm = true,
+		.shm_minor = 1,
 		.mounts = &mounts,
 		.sys = root,
 	};
@@ -118,8 +123,10 @@ static void each_kind_has_its_leaves(void **state)
 		  4 * K },
 		{ "rw-p", "/srv/disk image.raw", 254, 0, 0, 4 * K, BACKING_FILE, BY_OFFSET, 2 * M,
 		  4 * K },
-		{ "r--s", "(unreachable)/x", 254, 0, 0, 4 * K, BACKING_FILE, BY_OFFSET, 2 * M,
-		  4 * K },
+		/* A file system of which nothing is known. */
+		{ "r--s", "/mnt/x", 0, 99, 0, 4 * K, BACKING_FILE, NO_RULE, 0, 0 },
+		/* Graphics memory, on shmem's own mount. */
+		{ "rw-s", "/i915 (deleted)", 0, 1, 0, 4 * K, BACKING_DEVICE, NO_RULE, 0, 0 },
 		{ "rw-p", "", 0, 0, 0, 4 * K, BACKING_ANONYMOUS, BY_ADDRESS, 2 * M, 4 * K },
 		{ "rw-p", "[anon:glibc: malloc arena]", 0, 0, 0, 4 * K, BACKING_ANONYMOUS,
 		  BY_ADDRESS, 2 * M, 4 * K },
@@ -185,7 +192,7 @@ static void a_tmpfs_is_as_it_was_mounted(void **state)
 	check(&forced, &(struct row){ "rw-s", "/dev/shm/x", 0, 30, 0, 4 * K, BACKING_SHARED,
 				      BY_OFFSET, 2 * M, 4 * K });
 	denied.denied = true;
-	denied.shmem_policy = HUGE_NEVER;
+	denied.mount_policy = HUGE_NEVER;
 	check(&denied, &(struct row){ "rw-s", "/huge tmp/x", 0, 31, 0, 4 * K, BACKING_SHARED,
 				      BY_OFFSET, 4 * K, 4 * K });
 }
@@ -216,13 +223,28 @@ static void huge_pages_may_be_forbidden(void **state)
 				   4 * K };
 		struct surroundings around = host();
 
-		around.shmem_policy = rows[i].policy;
+		around.unlinked_policy = rows[i].policy;
 		check(&around, &row);
-		around = host();
-		around.anon_shmem_policy = rows[i].policy;
 		row.name = "/dev/zero (deleted)";
 		check(&around, &row);
+		row.name = "/dev/shm/x (deleted)";
+		row.minor = 30;
+		check(&around, &row);
 		around = host();
+		around.mount_policy = rows[i].policy;
+		row.name = "/SYSV00000000 (deleted)";
+		row.minor = 1;
+		check(&around, &row);
+		around = host();
+		around.bars_obey = true;
+		around.bar_policy = rows[i].policy;
+		row.name = "anon_inode:[vfio-device]";
+		row.kind = BACKING_VFIO;
+		row.minor = 19;
+		row.largest = rows[i].largest == 2 * M ? G : 4 * K;
+		check(&around, &row);
+		around = host();
+		row.largest = rows[i].largest;
 		around.anonymous_policy = rows[i].policy;
 		row.permissions = "rw-p";
 		row.name = "";
@@ -231,6 +253,45 @@ static void huge_pages_may_be_forbidden(void **state)
 		row.rule = BY_ADDRESS;
 		check(&around, &row);
 	}
+}
+
+static void what_is_there_in_huge_pages_is_mapped_by_them(void **state)
+{
+	const struct row there = { "rw-s", "/memfd:x (deleted)", 0,	    1,	   0,
+				   4 * K,  BACKING_SHARED,	 BY_OFFSET, 2 * M, 4 * K };
+	const struct row disk = { "rw-s", "/mnt/x",	0,	   99,	  0,
+				  4 * K,  BACKING_FILE, BY_OFFSET, 2 * M, 4 * K };
+	struct row elsewhere = there;
+	struct mapping list[] = { mapping_of(&there), mapping_of(&disk) };
+	const struct maps maps = { list, 2, 2, 0 };
+	struct surroundings around = host();
+
+	(void)state;
+	list[0].huge = list[1].huge = 16 * M;
+	around.unlinked_policy = HUGE_NEVER;
+	select_mappings(&maps, &around);
+	/* By another mapping of the same file, too. */
+	check(&around, &there);
+	check(&around, &disk);
+	elsewhere.minor = 2;
+	elsewhere.largest = 4 * K;
+	check(&around, &elsewhere);
+	free_selections(&around);
+}
+
+static void without_thp_there_are_base_pages(void **state)
+{
+	static const struct row rows[] = {
+		{ "rw-s", "anon_inode:[vfio-device]", 0, 19, UNDER_MADV_HUGEPAGE, 4 * K,
+		  BACKING_VFIO, BY_OFFSET, 4 * K, 4 * K },
+		{ "rw-s", "/srv/disk", 254, 0, 0, 4 * K, BACKING_FILE, BY_OFFSET, 4 * K, 4 * K },
+		{ "rw-p", "", 0, 0, 0, 4 * K, BACKING_ANONYMOUS, BY_ADDRESS, 4 * K, 4 * K },
+	};
+	struct surroundings around = host();
+
+	(void)state;
+	around.has_thp = false;
+	check_all(&around, rows, COUNT(rows));
 }
 
 static void a_process_may_forbid_them_to_itself(void **state)
@@ -273,17 +334,14 @@ static void a_file_that_is_executed_is_an_image(void **state)
 
 	(void)state;
 	memcpy(list[0].permissions, "r--p", 5);
-	find_executable(&maps, &around);
+	select_mappings(&maps, &around);
 	check(&around, &text);
 	check(&around, &other);
 	/* The same inode of another file system is another file. */
 	other.major = 253;
 	other.kind = BACKING_FILE;
-	other.rule = BY_OFFSET;
-	other.largest = 2 * M;
-	other.smallest = 4 * K;
 	check(&around, &other);
-	free(around.executable);
+	free_selections(&around);
 }
 
 /* A file below the made-up root, its folders too. */
@@ -332,8 +390,8 @@ static void policies_are_read(void **state)
 	write_file(THP "shmem_enabled", "always within_size advise [never] deny force\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous_policy, HUGE_ADVISED);
-	assert_int_equal(around.shmem_policy, HUGE_NEVER);
-	assert_int_equal(around.anon_shmem_policy, HUGE_NEVER);
+	assert_int_equal(around.mount_policy, HUGE_NEVER);
+	assert_int_equal(around.unlinked_policy, HUGE_NEVER);
 	assert_false(around.denied || around.forced);
 
 	write_file(THP "hugepages-2048kB/enabled", "always [inherit] madvise never\n");
@@ -341,20 +399,44 @@ static void policies_are_read(void **state)
 		   "always inherit [within_size] advise never\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous_policy, HUGE_ADVISED);
-	assert_int_equal(around.shmem_policy, HUGE_NEVER);
-	assert_int_equal(around.anon_shmem_policy, HUGE_ALWAYS);
+	assert_int_equal(around.mount_policy, HUGE_NEVER);
+	assert_int_equal(around.unlinked_policy, HUGE_ALWAYS);
 
 	write_file(THP "hugepages-2048kB/enabled", "[always] inherit madvise never\n");
 	write_file(THP "shmem_enabled", "always within_size advise never [deny] force\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous_policy, HUGE_ALWAYS);
-	assert_int_equal(around.anon_shmem_policy, HUGE_NEVER);
+	assert_int_equal(around.unlinked_policy, HUGE_NEVER);
 	assert_true(around.denied);
 
 	write_file(THP "shmem_enabled", "always within_size advise never deny [force]\n");
 	read_policies(root, &around);
-	assert_int_equal(around.shmem_policy, HUGE_ALWAYS);
+	assert_int_equal(around.mount_policy, HUGE_ALWAYS);
 	assert_true(around.forced);
+}
+
+/* As on arm64: a size between base page and PMD counts where it is allowed by its own file. */
+static void smaller_leaves_have_policies_of_their_own(void **state)
+{
+	const struct alignmap_leaves leaves = { 3, { 2 * M, 64 * K, 4 * K } };
+	struct surroundings around = { .anonymous = leaves, .shmem = leaves };
+
+	(void)state;
+	write_file(THP "enabled", "[always] madvise never\n");
+	write_file(THP "shmem_enabled", "[always] within_size advise never deny force\n");
+	read_policies(root, &around);
+	assert_int_equal(around.anonymous.count, 2);
+	assert_int_equal(around.anonymous.size[1], 4 * K);
+	assert_int_equal(around.shmem.count, 2);
+
+	write_file(THP "hugepages-64kB/enabled", "always [inherit] madvise never\n");
+	write_file(THP "hugepages-64kB/shmem_enabled",
+		   "always inherit within_size advise [never]\n");
+	around = (struct surroundings){ .anonymous = leaves, .shmem = leaves };
+	read_policies(root, &around);
+	assert_int_equal(around.anonymous.count, 3);
+	assert_int_equal(around.anonymous.size[1], 64 * K);
+	assert_int_equal(around.shmem.count, 2);
 }
 
 static void without_policies_there_are_no_huge_pages(void **state)
@@ -364,9 +446,9 @@ static void without_policies_there_are_no_huge_pages(void **state)
 	(void)state;
 	read_policies("/nowhere", &around);
 	assert_int_equal(around.anonymous_policy, HUGE_NEVER);
-	assert_int_equal(around.shmem_policy, HUGE_NEVER);
-	assert_int_equal(around.anon_shmem_policy, HUGE_NEVER);
-	assert_false(around.denied || around.forced);
+	assert_int_equal(around.mount_policy, HUGE_NEVER);
+	assert_int_equal(around.unlinked_policy, HUGE_NEVER);
+	assert_false(around.has_thp || around.denied || around.forced);
 }
 
 static int make_root(void **state)
@@ -391,11 +473,14 @@ int main(void)
 		cmocka_unit_test(hugetlb_is_its_page_alone),
 		cmocka_unit_test(a_tmpfs_is_as_it_was_mounted),
 		cmocka_unit_test(huge_pages_may_be_forbidden),
+		cmocka_unit_test(what_is_there_in_huge_pages_is_mapped_by_them),
+		cmocka_unit_test(without_thp_there_are_base_pages),
 		cmocka_unit_test(a_process_may_forbid_them_to_itself),
 		cmocka_unit_test(before_linux_6_12_a_bar_is_base_pages),
 		cmocka_unit_test(a_file_that_is_executed_is_an_image),
 		cmocka_unit_test(device_dax_is_as_it_is_aligned),
 		cmocka_unit_test(policies_are_read),
+		cmocka_unit_test(smaller_leaves_have_policies_of_their_own),
 		cmocka_unit_test(without_policies_there_are_no_huge_pages),
 	};
 
