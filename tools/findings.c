@@ -242,7 +242,7 @@ static void note_bars(struct findings *findings)
 		note(findings, formatted("%s", obstacle));
 	if (any && !linux_from(6, 12))
 		note(findings,
-		     formatted("Linux before 6.12 maps BARs by base pages, whatever their "
+		     formatted("upstream Linux before 6.12 maps BARs by base pages, whatever their "
 			       "address"));
 }
 
@@ -267,8 +267,8 @@ static void note_all(const struct process *process, bool has_smaps,
 		     const struct surroundings *around, struct findings *findings)
 {
 	if (findings->misplaced.count)
-		note(findings, formatted("'alignmap run' starts a program so that what it maps "
-					 "lies well"));
+		note(findings, formatted("'alignmap run COMMAND' starts a program so that what it "
+					 "maps lies well"));
 	note_bars(findings);
 	note_shmem(around, findings);
 	if (!around->has_thp)
