@@ -12,6 +12,8 @@
 #include "leaves.h"
 #include "tool.h"
 
+int trouble_status = 1;
+
 void wrong_usage(const char *format, ...)
 {
 	va_list arguments;
@@ -110,7 +112,7 @@ char *printable(const char *name)
 	char *to = clean;
 
 	if (!clean)
-		err(1, "%s", name);
+		err(trouble_status, "%s", name);
 	for (; *name; name++) {
 		if (*name >= ' ' && *name <= '~')
 			*to++ = *name;
@@ -133,7 +135,7 @@ bool colours_wanted(void)
 static void *checked(void *object)
 {
 	if (!object)
-		err(1, "cannot make a table");
+		err(trouble_status, "cannot make a table");
 	return object;
 }
 
@@ -163,7 +165,7 @@ struct libscols_line *add_row(struct libscols_table *table, const char *const *c
 void print_table(struct libscols_table *table)
 {
 	if (scols_print_table(table))
-		err(1, "cannot print a table");
+		err(trouble_status, "cannot print a table");
 	scols_unref_table(table);
 }
 
@@ -202,7 +204,7 @@ void print_json(struct json_object *document, bool one_line)
 void json_add(struct json_object *object, const char *key, struct json_object *value)
 {
 	if (json_object_object_add(object, key, value))
-		err(1, "cannot compose JSON");
+		err(trouble_status, "cannot compose JSON");
 }
 
 struct json_object *json_number(uint64_t number)

@@ -25,6 +25,9 @@ int inspect_command(int argc, char **argv);
 int plan_command(int argc, char **argv);
 int run_command(int argc, char **argv);
 
+/* The exit status of failures, as when nothing can be printed; each subcommand has its own. */
+extern int trouble_status;
+
 /* Ends with status 2, after the message and where to read on. */
 __attribute__((format(printf, 1, 2), noreturn)) void wrong_usage(const char *format, ...);
 
