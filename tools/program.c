@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -136,23 +137,9 @@ static char *identity_name(const struct identity *identity, bool with_order)
 		unsigned char class;
 		const char *name;
 	} names[] = {
-		{ EM_386, ELFCLASS32, "32-bit x86" },
-		{ EM_X86_64, ELFCLASS64, "x86-64" },
-		{ EM_X86_64, ELFCLASS32, "x32" },
-		{ EM_ARM, ELFCLASS32, "32-bit arm" },
-		{ EM_AARCH64, ELFCLASS64, "arm64" },
-		{ EM_AARCH64, ELFCLASS32, "arm64 ilp32" },
+		{ EM_386, ELFCLASS32, "32-bit x86" }, { EM_X86_64, ELFCLASS64, "x86-64" },
+		{ EM_ARM, ELFCLASS32, "32-bit arm" }, { EM_AARCH64, ELFCLASS64, "arm64" },
 		{ EM_RISCV, ELFCLASS64, "riscv64" },
-		{ EM_RISCV, ELFCLASS32, "riscv32" },
-		{ EM_PPC64, ELFCLASS64, "ppc64" },
-		{ EM_PPC, ELFCLASS32, "32-bit ppc" },
-		{ EM_S390, ELFCLASS64, "s390x" },
-		{ EM_S390, ELFCLASS32, "s390" },
-		{ EM_MIPS, ELFCLASS64, "mips64" },
-		{ EM_MIPS, ELFCLASS32, "mips" },
-		{ EM_SPARCV9, ELFCLASS64, "sparc64" },
-		{ EM_IA_64, ELFCLASS64, "ia64" },
-		{ 258 /* EM_LOONGARCH */, ELFCLASS64, "loongarch64" },
 	};
 	const char *order = !with_order				? ""
 			    : identity->encoding == ELFDATA2MSB ? ", big-endian"
@@ -165,12 +152,29 @@ static char *identity_name(const struct identity *identity, bool with_order)
 			 identity->class == ELFCLASS32 ? "32" : "64", order);
 }
 
-enum elf { DAMAGED, STATIC, DYNAMIC };
+enum elf { DAMAGED, STATIC, SHARED, DYNAMIC };
+
+/* Without a loader, a program and a library differ by a flag: static-pie has it. */
+static bool is_pie(const struct program *program, const ElfW(Phdr) * dynamic)
+{
+	ElfW(Dyn) entry;
+
+	for (ElfW(Xword) at = 0; at + sizeof(entry) <= dynamic->p_filesz; at += sizeof(entry)) {
+		if (pread(program->fd, &entry, sizeof(entry), (off_t)(dynamic->p_offset + at)) !=
+			    sizeof(entry) ||
+		    entry.d_tag == DT_NULL)
+			break;
+		if (entry.d_tag == DT_FLAGS_1)
+			return entry.d_un.d_val & DF_1_PIE;
+	}
+	return false;
+}
 
 /* Of a file that is known to be for this machine. @loader: its PT_INTERP. */
 static enum elf read_loader(const struct program *program, char loader[PATH_MAX])
 {
 	const ElfW(Ehdr) *header = (const void *)program->head;
+	enum elf elf = STATIC;
 	ElfW(Phdr) segment;
 
 	if (program->filled < sizeof(*header) || header->e_phentsize != sizeof(segment) ||
@@ -183,6 +187,9 @@ static enum elf read_loader(const struct program *program, char loader[PATH_MAX]
 		if (__builtin_add_overflow(header->e_phoff, i * sizeof(segment), &at) ||
 		    pread(program->fd, &segment, sizeof(segment), (off_t)at) != sizeof(segment))
 			return DAMAGED;
+		if (segment.p_type == PT_DYNAMIC && header->e_type == ET_DYN &&
+		    !is_pie(program, &segment))
+			elf = SHARED;
 		if (segment.p_type != PT_INTERP)
 			continue;
 		if (segment.p_filesz < 2 || segment.p_filesz > PATH_MAX ||
@@ -192,7 +199,7 @@ static enum elf read_loader(const struct program *program, char loader[PATH_MAX]
 			return DAMAGED;
 		return DYNAMIC;
 	}
-	return STATIC;
+	return elf;
 }
 
 /* This program's own: the library beside it is of the same kind. */
@@ -282,9 +289,15 @@ static struct obstacle elf_obstacle(const struct program *program)
 	switch (elf) {
 	case DYNAMIC:
 		return loader_obstacle(loader);
-	case STATIC:
+	case SHARED:
 		if (is_the_loader(program))
 			break;
+		return (struct obstacle){
+			formatted("is a shared object, and no program"),
+			formatted("name a program that loads it"),
+			true,
+		};
+	case STATIC:
 		return (struct obstacle){
 			formatted("is statically linked, so that no library can be preloaded"),
 			formatted("link the library instead: alignmap(7)"),
@@ -299,16 +312,72 @@ static struct obstacle elf_obstacle(const struct program *program)
 	return (struct obstacle){ 0 };
 }
 
-/* Neither "setcap -r" nor a file system without them leaves any. */
-static bool has_capabilities(const char *path)
+/*
+ * What @id, of this user namespace, is in its parent; false if it is nothing there. Owners that are
+ * not mapped are shown as the overflow id.
+ */
+static bool parent_id(const char *map, unsigned int id, unsigned int *outside)
 {
-	struct vfs_ns_cap_data capabilities = { 0 };
-	const ssize_t length =
-		getxattr(path, "security.capability", &capabilities, sizeof(capabilities));
+	FILE *lines = fopen(map, "re");
+	unsigned int first, parent, count;
+	bool mapped = !lines; /* a kernel without user namespaces */
 
-	return length >= (ssize_t)sizeof(capabilities.magic_etc) &&
-	       ((capabilities.magic_etc & htole32(VFS_CAP_FLAGS_EFFECTIVE)) ||
-		capabilities.data[0].permitted || capabilities.data[1].permitted);
+	*outside = id;
+	while (!mapped && fscanf(lines, "%u %u %u", &first, &parent, &count) == 3) {
+		mapped = id >= first && id - first < count;
+		*outside = id - first + parent;
+	}
+	if (lines)
+		fclose(lines);
+	return mapped;
+}
+
+static bool honours_setid(const struct stat *status)
+{
+	unsigned int outside;
+
+	return parent_id("/proc/self/uid_map", status->st_uid, &outside) &&
+	       parent_id("/proc/self/gid_map", status->st_gid, &outside);
+}
+
+static uint32_t bounding_set(unsigned int word)
+{
+	uint32_t set = 0;
+
+	for (unsigned int bit = 0; bit < 32; bit++)
+		if (prctl(PR_CAPBSET_READ, 32 * word + bit, 0, 0, 0) == 1)
+			set |= UINT32_C(1) << bit;
+	return set;
+}
+
+/*
+ * security/commoncap.c, get_file_caps(). getxattr() names a root only if it is not that of this
+ * user namespace: then they are in force where it is the root of one above, of which we see the
+ * parent.
+ */
+static bool gives_capabilities(const char *path, bool no_new_privileges)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct own[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	struct vfs_ns_cap_data file = { 0 };
+	const ssize_t length = getxattr(path, "security.capability", &file, sizeof(file));
+	unsigned int root;
+
+	if (length < (ssize_t)sizeof(file.magic_etc) || syscall(SYS_capget, &header, own))
+		return false;
+	if (length == sizeof(file) &&
+	    (!parent_id("/proc/self/uid_map", le32toh(file.rootid), &root) || root))
+		return false;
+	if (le32toh(file.magic_etc) & VFS_CAP_FLAGS_EFFECTIVE)
+		return true;
+	for (unsigned int i = 0; i < VFS_CAP_U32; i++) {
+		uint32_t given = (le32toh(file.data[i].permitted) & bounding_set(i)) |
+				 (le32toh(file.data[i].inheritable) & own[i].inheritable);
+
+		if (no_new_privileges ? given & own[i].permitted : given)
+			return true;
+	}
+	return false;
 }
 
 static char *user_name(uid_t user)
@@ -325,11 +394,10 @@ static char *group_name(gid_t group)
 	return entry ? formatted("%s", entry->gr_name) : formatted("'#%u'", group);
 }
 
-static struct obstacle setid_obstacle(const char *bit, const char *option, char *name)
+static struct obstacle setid_obstacle(const char *how, const char *option, char *name)
 {
 	struct obstacle obstacle = {
-		formatted("is started %s, as %s, and then the loader ignores LD_PRELOAD", bit,
-			  name),
+		formatted("is started %s %s, and then the loader ignores LD_PRELOAD", how, name),
 		strcmp(name, "root") == 0 && *option == 'u'
 			? formatted("start it as that user: sudo alignmap run ...")
 			: formatted("start it as that %s: sudo -%s %s alignmap run ...",
@@ -343,23 +411,35 @@ static struct obstacle setid_obstacle(const char *bit, const char *option, char 
 /* What makes the kernel set AT_SECURE: security/commoncap.c, cap_bprm_creds_from_file(). */
 static struct obstacle secure_obstacle(const char *path)
 {
+	const bool no_new_privileges = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
 	struct statvfs mount;
 	struct stat status;
 
-	if (stat(path, &status) || statvfs(path, &mount) || (mount.f_flag & ST_NOSUID) ||
-	    prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+	if (stat(path, &status) || statvfs(path, &mount) || (mount.f_flag & ST_NOSUID))
 		return (struct obstacle){ 0 };
+	if (no_new_privileges || !honours_setid(&status))
+		status.st_mode &= ~(S_ISUID | S_ISGID);
 	if ((status.st_mode & S_ISUID) && status.st_uid != getuid())
-		return setid_obstacle("setuid", "u", user_name(status.st_uid));
+		return setid_obstacle("setuid, as", "u", user_name(status.st_uid));
 	/* Without the group's x it once meant mandatory locking. */
 	if ((status.st_mode & S_ISGID) && (status.st_mode & S_IXGRP) && status.st_gid != getgid())
-		return setid_obstacle("setgid", "g", group_name(status.st_gid));
-	if (getuid() != 0 && has_capabilities(path))
+		return setid_obstacle("setgid, as", "g", group_name(status.st_gid));
+	if (getuid() != 0 && gives_capabilities(path, no_new_privileges))
 		return (struct obstacle){
 			formatted("is started with capabilities of its own, and then the loader "
 				  "ignores LD_PRELOAD"),
 			formatted("start it as root: sudo alignmap run ..."),
 		};
+	return (struct obstacle){ 0 };
+}
+
+/* The same of whatever this process starts. */
+static struct obstacle own_obstacle(void)
+{
+	if (geteuid() != getuid())
+		return setid_obstacle("with another effective user,", "u", user_name(geteuid()));
+	if (getegid() != getgid())
+		return setid_obstacle("with another effective group,", "g", group_name(getegid()));
 	return (struct obstacle){ 0 };
 }
 
@@ -389,44 +469,20 @@ static bool read_script(const struct program *program, struct script *script)
 	return true;
 }
 
-/* An option of env(1) that takes the next word. */
-static bool takes_a_word(const char *option)
-{
-	static const char *const options[] = { "-u", "-C", "--unset", "--chdir" };
-
-	for (size_t i = 0; i < COUNT(options); i++)
-		if (strcmp(option, options[i]) == 0)
-			return true;
-	return false;
-}
-
 /*
  * What env(1) would start for the argument, which the kernel hands it as one word; in @argument.
  * NULL where that is not easily seen.
  */
 static char *env_command(char *argument)
 {
-	char *rest = argument, *word;
-
-	if (*argument != '-')
-		return *argument && !strchr(argument, '=') ? argument : NULL;
-	if (strncmp(argument, "--split-string=", 15) == 0) {
-		rest += 15;
-	} else {
-		rest += strcspn(rest, "S \t");
-		if (*rest != 'S' || argument[1] == '-')
+	if (strncmp(argument, "-S", 2) == 0) {
+		argument += 2;
+		argument += strspn(argument, " \t");
+		argument[strcspn(argument, " \t")] = '\0';
+		if (strpbrk(argument, "\\\"'$#"))
 			return NULL;
-		rest++;
 	}
-	if (strpbrk(rest, "\\\"'$#"))
-		return NULL;
-	while ((word = strsep(&rest, " \t"))) {
-		if (takes_a_word(word))
-			strsep(&rest, " \t");
-		else if (*word && *word != '-' && !strchr(word, '='))
-			return word;
-	}
-	return NULL;
+	return *argument && *argument != '-' && !strchr(argument, '=') ? argument : NULL;
 }
 
 /* A script has to be read by its interpreter, so this is none. */
@@ -531,5 +587,7 @@ static struct obstacle obstacle_of(const char *path, int scripts, int envs)
 
 struct obstacle preload_obstacle(const char *path)
 {
-	return obstacle_of(path, 0, 0);
+	const struct obstacle obstacle = own_obstacle();
+
+	return obstacle.what ? obstacle : obstacle_of(path, 0, 0);
 }

@@ -3,12 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "formatted.h"
 #include "policy.h"
 #include "program.h"
 #include "tool.h"
@@ -52,7 +55,9 @@ static int help(void)
 	     "  --anon=reserve|all   place anonymous memory of 32 MiB and more too: PROT_NONE\n"
 	     "                       reservations, or all of it (default: none)\n"
 	     "  --hints              place calls that carry an address hint, too\n"
-	     "  --stats[=FILE]       a summary at exit, on standard error or added to FILE\n"
+	     "  --stats[=FILE]       a summary at exit, on standard error or added to FILE:\n"
+	     "                       better FILE where COMMAND starts other programs, of which\n"
+	     "                       each prints its own\n"
 	     "  --log[=FILE]         a line for each mapping placed, likewise\n"
 	     "  --help               this text\n"
 	     "\n"
@@ -64,21 +69,12 @@ static int help(void)
 	return 0;
 }
 
-static char *text_of(const char *first, const char *separator, const char *second)
-{
-	char *text;
-
-	if (asprintf(&text, "%s%s%s", first, separator, second) < 0)
-		err(1, "cannot set the environment");
-	return text;
-}
-
 /* What getopt_long() has just taken, abbreviated or not. */
 static char *as_written(char *const *argv)
 {
 	const char *last = argv[optind - 1];
 
-	return optarg == last ? text_of(argv[optind - 2], " ", last) : text_of(last, "", "");
+	return optarg == last ? formatted("%s %s", argv[optind - 2], last) : formatted("%s", last);
 }
 
 /* The library wants a path with a slash, and programs may change their directory. */
@@ -90,7 +86,19 @@ static const char *absolute(const char *file)
 		return file;
 	if (!getcwd(folder, sizeof(folder)))
 		err(1, "%s: cannot tell the directory that it is in", file);
-	return text_of(folder, strcmp(folder, "/") == 0 ? "" : "/", file);
+	return formatted("%s/%s", strcmp(folder, "/") == 0 ? "" : folder, file);
+}
+
+/* The library's parser knows less ways to write it. */
+static char *leaf_size(const struct request *request)
+{
+	uint64_t size;
+
+	if (!parse_size(optarg, &size))
+		wrong_usage("%s: not a size such as 2M or 1G", request->written);
+	if (!size || (size & (size - 1)))
+		wrong_usage("%s: no power of two, as leaf sizes are", request->written);
+	return formatted("%" PRIu64, size);
 }
 
 static void take(int option, char *const *argv)
@@ -102,6 +110,8 @@ static void take(int option, char *const *argv)
 	/* The library takes an empty variable for none. */
 	if (!*request->value)
 		wrong_usage("%s: has no value", request->written);
+	if (option == MIN || option == MAX)
+		request->value = leaf_size(request);
 	if (option != STATS && option != LOG)
 		return;
 	request->file = optarg;
@@ -135,7 +145,7 @@ static void set(const struct request *request)
 
 	if (!request->written)
 		return;
-	variable = text_of(request->variable, "=", request->value);
+	variable = formatted("%s=%s", request->variable, request->value);
 	why = complaint_about(variable);
 	free(variable);
 	if (why)
@@ -165,6 +175,33 @@ static void check_combination(const char *variable, const char *why)
 		wrong_usage("%s: %s of the environment would be %s", max->written, variable, why);
 }
 
+/* That --min and --max leave one that is worth an address: not the last, the base page. */
+static void check_leaves(const struct policy *policy)
+{
+	const struct request *min = &requests[MIN], *max = &requests[MAX];
+	struct alignmap_leaves leaves;
+	char *sizes = formatted("%s", "");
+
+	if (!min->written && !max->written)
+		return;
+	alignmap_host_leaves(ALIGNMAP_ANY, &leaves);
+	for (unsigned int i = 0; i + 1 < leaves.count; i++) {
+		char *larger = sizes;
+
+		if (leaves.size[i] >= policy->min_leaf && leaves.size[i] <= policy->max_leaf) {
+			free(sizes);
+			return;
+		}
+		sizes = formatted("%s %s", larger, size_text(leaves.size[i]).text);
+		free(larger);
+	}
+	wrong_usage("%s%s%s: this host's leaf sizes above its base page are%s: none is from %s to "
+		    "%s, so that nothing would be placed",
+		    min->written ? min->written : "", min->written && max->written ? " " : "",
+		    max->written ? max->written : "", sizes, size_text(policy->min_leaf).text,
+		    policy->max_leaf == SIZE_MAX ? "any" : size_text(policy->max_leaf).text);
+}
+
 static void set_policy(void)
 {
 	struct policy policy;
@@ -172,6 +209,7 @@ static void set_policy(void)
 	for (size_t i = 0; i < COUNT(requests); i++)
 		set(&requests[i]);
 	read_policy(environ, &policy, check_combination);
+	check_leaves(&policy);
 	if (policy.off)
 		warnx("ALIGNMAP_OFF=%s is in the environment: nothing will be placed; unset it",
 		      getenv("ALIGNMAP_OFF"));
@@ -206,7 +244,7 @@ static void check_file(const struct request *request)
 static char *library_in(const char *folder, char *tried)
 {
 	char canonical[PATH_MAX];
-	char *path = text_of(realpath(folder, canonical) ? canonical : folder, "/", soname);
+	char *path = formatted("%s/%s", realpath(folder, canonical) ? canonical : folder, soname);
 
 	if (access(path, R_OK) == 0)
 		return path;
@@ -230,8 +268,8 @@ static char *find_library(void)
 		err(1, "cannot read /proc/self/exe, to find %s beside it", soname);
 	*strrchr(self, '/') = '\0';
 	for (size_t i = 0; i < COUNT(places) && !library; i++) {
-		char *folder = *places[i] == '/' ? text_of("", "", places[i])
-						 : text_of(self, "/", places[i]);
+		char *folder = *places[i] == '/' ? formatted("%s", places[i])
+						 : formatted("%s/%s", self, places[i]);
 
 		library = library_in(folder, tried[i]);
 		free(folder);
@@ -284,12 +322,20 @@ static void preload(void)
 		     "%s cannot be preloaded, since the loader ends its name at a space or a colon "
 		     "and replaces $: install libalignmap in a folder without them",
 		     library);
-	list = before && *before ? text_of(before, ":", library) : text_of("", "", library);
+	list = before && *before ? formatted("%s:%s", before, library) : formatted("%s", library);
 	unsetenv("LD_PRELOAD");
 	if (setenv("LD_PRELOAD", list, 1))
 		err(1, "cannot set LD_PRELOAD");
 	free(library);
 	free(list);
+}
+
+static bool lacks_execution(const char *path)
+{
+	struct stat status;
+
+	return strchr(path, '/') && stat(path, &status) == 0 && S_ISREG(status.st_mode) &&
+	       !(status.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH));
 }
 
 /* Ends where there is none. @before: what stands in front of it on the command line. */
@@ -299,6 +345,9 @@ static char *program_of(const char *command, const char *before)
 
 	if (program)
 		return program;
+	if (errno == EACCES && lacks_execution(command))
+		errx(STATUS_UNFIT, "%s: cannot be started: it is not executable; chmod +x %s",
+		     command, command);
 	if (errno != ENOENT)
 		err(STATUS_UNFIT, "%s: cannot be started", command);
 	if (strcmp(before, "--stats") == 0 || strcmp(before, "--log") == 0)

@@ -68,9 +68,10 @@ refuses_usage() {
 set=()
 wrong '--min 3X: not a size such as 2M or 1G' --min 3X
 wrong '--min=3X: not a size such as 2M or 1G' --min=3X
-wrong '--mi 0: not a size such as 2M or 1G' --mi 0
 wrong '--max -1: not a size such as 2M or 1G' --max -1
-wrong '--max=1g: not a size such as 2M or 1G' --hints --max=1g
+wrong '--mi 0: no power of two' --mi 0
+wrong '--min 3M: no power of two' --min 3M
+wrong '--max=0x1001: no power of two' --hints --max=0x1001
 wrong '--min=: has no value' --min=
 wrong '--stats=: has no value' --stats=
 wrong '--log=: has no value' --log=
@@ -85,6 +86,19 @@ wrong '--min=1G: larger than ALIGNMAP_MAX, which is 2M in the environment' --min
 set=(ALIGNMAP_MIN=1G)
 wrong '--max 2M: ALIGNMAP_MIN=1G of the environment would be larger than' --max 2M
 set=()
+if [ "$(getconf PAGESIZE)" = 4096 ] && [ "$(uname -m)" = x86_64 ]; then
+	host="this host's leaf sizes above its base page are 1G 2M: none is from"
+	wrong "--max 4K: $host 0 to 4K, so that nothing would be placed" --max 4K
+	wrong "--min=2G: $host 2G to any, so that" --min=2G
+	wrong "--min 4M --max=512M: $host 4M to 512M" --min 4M --max=512M
+	set=(ALIGNMAP_MAX=512M)
+	wrong "--min 4M: $host 4M to 512M" --min 4M
+	set=()
+	run -- --min 4M true
+	verdict '--min 4M leaves 1G' eval 'ended 0 && silent'
+else
+	skip 'sizes that the host has not' 'written for x86-64'
+fi
 for arguments in '' '--hints' '--' '--stats --'; do
 	read -ra words <<<"$arguments"
 	run -- "${words[@]}"
@@ -113,9 +127,11 @@ finds() { # NAME OPTIONS EXPECTED [VARIABLE=VALUE...]: EXPECTED besides LD_PRELO
 		"$(comm -23 <(cut -d= -f1 before | sort -u) <(cut -d= -f1 after | sort -u))"
 }
 finds 'without options: the library' '' ''
-finds '--min' '--min 4M' ALIGNMAP_MIN=4M
+finds '--min' '--min 2M' ALIGNMAP_MIN=2097152
+finds '--min in other words' '--min 2MiB' ALIGNMAP_MIN=2097152
+finds '--min in hexadecimal' '--min=0x200000' ALIGNMAP_MIN=2097152
 finds '--min=' '--min=4096' ALIGNMAP_MIN=4096
-finds '--max' '--max 2M' ALIGNMAP_MAX=2M
+finds '--max' '--max 1g' ALIGNMAP_MAX=1073741824
 finds '--anon=reserve' --anon=reserve ALIGNMAP_ANON=reserve
 finds '--anon all' '--anon all' ALIGNMAP_ANON=all
 finds '--anon=none' --anon=none ALIGNMAP_ANON=none
@@ -125,16 +141,16 @@ finds '--log' --log ALIGNMAP_LOG=1
 finds '--stats=FILE' --stats=some "ALIGNMAP_STATS=$scratch/some"
 finds '--stats=1 is a file' --stats=1 "ALIGNMAP_STATS=$scratch/1"
 finds '--log=FILE' "--log=$scratch/logged" "ALIGNMAP_LOG=$scratch/logged"
-finds 'abbreviations' '--mi 2M --an all' 'ALIGNMAP_MIN=2M ALIGNMAP_ANON=all'
+finds 'abbreviations' '--mi 2M --an all' 'ALIGNMAP_MIN=2097152 ALIGNMAP_ANON=all'
 finds 'the last of an option' '--min 1G --min 2M --stats=some --stats' \
-	'ALIGNMAP_MIN=2M ALIGNMAP_STATS=1'
+	'ALIGNMAP_MIN=2097152 ALIGNMAP_STATS=1'
 finds 'all of them' "--min 2M --max 1G --anon=all --hints --stats --log=logged --" \
-	"ALIGNMAP_MIN=2M ALIGNMAP_MAX=1G ALIGNMAP_ANON=all ALIGNMAP_HINTS=1 ALIGNMAP_STATS=1 \
-ALIGNMAP_LOG=$scratch/logged"
-finds 'variables of the user stay' '--max 1G' ALIGNMAP_MAX=1G ALIGNMAP_CLAIM=fixed \
+	"ALIGNMAP_MIN=2097152 ALIGNMAP_MAX=1073741824 ALIGNMAP_ANON=all ALIGNMAP_HINTS=1 \
+ALIGNMAP_STATS=1 ALIGNMAP_LOG=$scratch/logged"
+finds 'variables of the user stay' '--max 1G' ALIGNMAP_MAX=1073741824 ALIGNMAP_CLAIM=fixed \
 	ALIGNMAP_MIN=4M
 finds 'options win over variables' '--min 2M --log --anon=reserve' \
-	'ALIGNMAP_MIN=2M ALIGNMAP_LOG=1 ALIGNMAP_ANON=reserve' ALIGNMAP_MIN=4M ALIGNMAP_LOG=wrong \
+	'ALIGNMAP_MIN=2097152 ALIGNMAP_LOG=1 ALIGNMAP_ANON=reserve' ALIGNMAP_MIN=4M ALIGNMAP_LOG=wrong \
 	ALIGNMAP_ANON=all
 run -- sh -c 'cd / && exec "$0" run --stats="$1" env' "$ALIGNMAP" "${scratch#/}/in-root"
 check 'a file relative to the root' grep -qxF "ALIGNMAP_STATS=$scratch/in-root" out
@@ -155,7 +171,7 @@ END
 if [ -n "$SANITIZE" ]; then
 	skip "$name" "the environment is made up, without the sanitizer's runtime"
 else
-	same "$name" "A=1 ALIGNMAP_MIN=2M LD_PRELOAD=$library" \
+	same "$name" "A=1 ALIGNMAP_MIN=2097152 LD_PRELOAD=$library" \
 		"$(./twice "$ALIGNMAP" run --min 2M /usr/bin/env | sort | tr '\n' ' ' | sed 's/ $//')"
 fi
 
@@ -208,7 +224,6 @@ if [ "$(getconf PAGESIZE)" = 4096 ] &&
 	verdict 'by its name and PATH, too' eval \
 		'run PATH="$(dirname "$PROBE"):$PATH" -- probe placed && [ "$(cat out)" = "$all" ]'
 	verdict '--min 1G: mappings of 8 MiB are not' not_placed --min 1G
-	verdict '--max 4K: nothing is' not_placed --max 4K
 	set=(ALIGNMAP_OFF=1)
 	verdict 'ALIGNMAP_OFF=1: nothing is' not_placed
 	set=()
@@ -358,7 +373,8 @@ run PATH=/usr/bin:/bin -- --stats file-for-stats
 verdict 'a file behind --stats is told from a program' \
 	eval 'ended 127 && says "--stats=file-for-stats"'
 run -- bin/plain
-verdict 'what cannot be started is named' says 'bin/plain: cannot be started: Permission denied'
+verdict 'what cannot be started is named' \
+	says 'bin/plain: cannot be started: it is not executable; chmod +x bin/plain'
 
 # What no library can be preloaded into.
 refused() { # NAME COMMAND TEXT...
@@ -374,7 +390,7 @@ printf '#include <stdio.h>\nint main(void) { puts("started"); fclose(fopen("star
 for way in static static-pie; do
 	names=("$way: refused" "$way: so is a script for it" "$way: so is a script for that"
 		"$way: so is a script by env" "$way: and by env -S"
-		"$way: but env -S does not start what it sets")
+		"$way: but env does not start what it sets")
 	if ! "${cc[@]}" "-$way" program.c -o $way 2>/dev/null; then
 		for name in "${names[@]}"; do
 			skip "$name" "nothing can be linked with -$way here"
@@ -386,7 +402,7 @@ for way in static static-pie; do
 	printf '#! %s/%s -x y\n' "$scratch" $way >script-$way
 	printf '#!%s/script-%s' "$scratch" $way >nested-$way
 	printf '#!/usr/bin/env %s/%s\n' "$scratch" $way >env-$way
-	printf '#!/usr/bin/env -S -i -u HOME A=b %s/script-%s -x\n' "$scratch" $way >split-$way
+	printf '#!/usr/bin/env -S  %s/script-%s -x\n' "$scratch" $way >split-$way
 	printf '#!/usr/bin/env -S A=%s/%s sh\necho fine\n' "$scratch" $way >fine-$way
 	chmod +x ./*-$way
 	refused "${names[0]}" ./$way "./$way is statically linked" "$link"
@@ -400,6 +416,8 @@ is a script for $scratch/$way, which is" statically "$write"
 	run -- ./fine-$way
 	same "${names[5]}" fine "$(cat out)"
 done
+"${cc[@]}" -shared -fPIC program.c -o lib.so
+refused 'a shared object' ./lib.so './lib.so is a shared object, and no program; name a program'
 "${cc[@]}" program.c -o dynamic
 run -- ./dynamic
 verdict 'the same program, dynamically linked, is started' eval 'ended 0 && [ -e started ] && silent'
@@ -445,14 +463,12 @@ while read -r machine class encoding number text; do
 		"is a script for $scratch/made-up-$machine, which is for $text"
 done <<'END'
 i686 1 1 \03\0 32-bit x86
-x32 1 1 \076\0 x32
+x32 1 1 \076\0 ELF machine 62, 32-bit
 x86_64 2 1 \076\0 x86-64
 aarch64 2 1 \0267\0 arm64
 riscv64 2 1 \0363\0 riscv64
 arm 1 1 \050\0 32-bit arm
-s390x 2 2 \0\026 s390x, big-endian
-sparc64 2 2 \0\053 sparc64, big-endian
-unknown 2 1 \017\047 ELF machine 9999, 64-bit
+s390x 2 2 \0\026 ELF machine 22, 64-bit, big-endian
 END
 
 # Scripts in a row, as many as Linux follows.
@@ -508,30 +524,31 @@ done
 same 'a program of which a byte is wrong is refused, or ends as without alignmap' '' "$bad"
 
 # Where the loader does not heed LD_PRELOAD: the probe prints whether the kernel has told it so.
-secure_names=(
-	'setuid for another user' 'setuid for another user: who' 'setgid for another group'
-	'setgid without execution by the group' 'setuid for who starts it' 'setuid on a nosuid mount'
-	'setuid without new privileges' 'a script for a setuid program' 'a setuid script'
-)
-# refused_as_secure NAME COMMAND...: refused just if it is so.
+# refused_as_secure NAME WHAT [WRAPPER...] -- COMMAND: refused just if it is so, which WHAT expects.
+# By env(1) both times: setpriv(1) keeps capabilities up to the exec.
 refused_as_secure() {
-	local name=$1 secure
+	local name=$1 wanted=$2 secure
 	local -a with=()
 
-	shift
+	shift 2
 	while [ "$1" != -- ]; do
 		with+=("$1")
 		shift
 	done
 	shift
-	secure=$("${with[@]}" "$@" placed | sed -n 's/.* secure //p')
+	if ! "${with[@]}" true 2>/dev/null; then
+		skip "$name" "it cannot be had here: ${with[*]}"
+		return
+	fi
+	secure=$("${with[@]}" env "$@" placed | sed -n 's/.* secure //p')
 	"${with[@]}" env "${runtime[@]}" "$ALIGNMAP" run "$@" placed >out 2>err
 	status=$?
+	same "$name: AT_SECURE" "$wanted" "$secure"
 	verdict "$name: refused just if the kernel says so ($secure)" agrees_with "$secure"
 }
 agrees_with() {
 	case $1 in
-	1) refuses 'the loader ignores LD_PRELOAD' ;;
+	1) refuses 'then the loader ignores LD_PRELOAD; start it as' ;;
 	0) ended 0 && grep -q ' secure 0$' out ;;
 	*) false ;;
 	esac
@@ -547,10 +564,8 @@ else
 	reason=
 fi
 if [ -n "$reason" ]; then
-	for name in "${secure_names[@]}" 'file capabilities' 'a program that cannot be read' \
-		'a setuid program that cannot be read'; do
-		skip "$name" "$reason"
-	done
+	skip 'programs for which the loader ignores LD_PRELOAD' "$reason"
+	skip 'a program that cannot be read' "$reason"
 	finish
 fi
 own() { # FILE OWNER MODE
@@ -559,46 +574,109 @@ own() { # FILE OWNER MODE
 	chmod "$3" "$1"
 }
 own setuid 1:0 4755
+own setuid-group 1:99 4755
 own setgid 0:1 2755
 own setgid-only 0:1 2745
 own root 0:0 6755
 own unread 0:0 0111
 own unread-setuid 0:0 4111
 printf '#!%s/setuid\n' "$scratch" >script-setuid
-cp script-setuid setuid-script
+printf '#!%s placed\n' "$PROBE" >script-probe
 printf '#!%s placed\n' "$PROBE" >setuid-script
 chown 1:1 setuid-script
-chmod 755 script-setuid && chmod 4755 setuid-script
-refused_as_secure "${secure_names[0]}" -- ./setuid
-verdict "${secure_names[1]}" says "is started setuid, as $(id -nu 1)" "sudo -u $(id -nu 1) alignmap run"
-refused_as_secure "${secure_names[2]}" -- ./setgid
-refused_as_secure "${secure_names[3]}" -- ./setgid-only
-refused_as_secure "${secure_names[4]}" -- ./root
-refused_as_secure 'the same, by another' "${other[@]}" -- ./root
+chmod 755 script-setuid script-probe && chmod 4755 setuid-script
+nobody=$(id -nu 65534)
+refused_as_secure 'setuid for another user' 1 -- ./setuid
+verdict 'setuid for another user: who' \
+	says "is started setuid, as $(id -nu 1)" "sudo -u $(id -nu 1) alignmap run"
+refused_as_secure 'setgid for another group' 1 -- ./setgid
+verdict 'setgid for another group: which' \
+	says "is started setgid, as $(id -ng 1)" "sudo -g"
+refused_as_secure 'setgid without execution by the group' 0 -- ./setgid-only
+refused_as_secure 'setuid for who starts it' 0 -- ./root
+refused_as_secure 'the same, by another' 1 "${other[@]}" -- ./root
 verdict 'and it says how' says 'is started setuid, as root' ': sudo alignmap run ...'
 mkdir nosuid
-if unshare -m true 2>/dev/null; then
-	on_nosuid() {
-		unshare -m sh -c 'mount -t tmpfs -o nosuid none nosuid && cp -p setuid nosuid/setuid &&
-			exec "$@"' sh "$@"
-	}
-	refused_as_secure "${secure_names[5]}" on_nosuid -- nosuid/setuid
-else
-	skip "${secure_names[5]}" 'nothing can be mounted here'
-fi
-refused_as_secure "${secure_names[6]}" setpriv --no-new-privs -- ./setuid
+on_nosuid() {
+	unshare -m sh -c 'mount -t tmpfs -o nosuid none nosuid && cp -p setuid nosuid && exec "$@"' \
+		sh "$@"
+}
+refused_as_secure 'setuid on a nosuid mount' 0 on_nosuid -- nosuid/setuid
+refused_as_secure 'setuid without new privileges' 0 setpriv --no-new-privs -- ./setuid
+refused_as_secure 'setgid without new privileges' 0 setpriv --no-new-privs -- ./setgid
 run -- ./script-setuid
-verdict "${secure_names[7]}" refuses "is a script for $scratch/setuid, which is started setuid"
-refused_as_secure "${secure_names[8]}" -- ./setuid-script
+verdict 'a script for a setuid program' \
+	refuses "is a script for $scratch/setuid, which is started setuid"
+refused_as_secure 'a setuid script' 0 -- ./setuid-script
+refused_as_secure 'a setuid program that cannot be read' 1 "${other[@]}" -- ./unread-setuid
+
+# A process that is two users at once, whatever it starts.
+for option in --euid=65534 --ruid=65534; do
+	refused_as_secure "$option" 1 setpriv "$option" -- "$PROBE"
+	refused_as_secure "$option, a script" 1 setpriv "$option" -- ./script-probe
+	refused_as_secure "$option, a setuid program" 1 setpriv "$option" -- ./setuid
+done
+setpriv --euid=65534 "$ALIGNMAP" run "$PROBE" placed >out 2>err
+status=$?
+verdict '--euid: who, and what to do' refuses "with another effective user, $nobody, and then" \
+	"start it as that user: sudo -u $nobody alignmap run"
+refused_as_secure --egid=65534 1 setpriv --egid=65534 --clear-groups -- "$PROBE"
+verdict '--egid: who, and what to do' refuses 'with another effective group,' 'sudo -g '
+refused_as_secure '--egid without new privileges' 1 \
+	setpriv --egid=65534 --clear-groups --no-new-privs -- "$PROBE"
+
+# User namespaces: a bit is worth nothing for owners that they do not have.
+ten_mapped() { # COMMAND...: where the users and groups 0 to 9 are themselves
+	local map
+
+	unshare --user sh -c 'until read -r _ && read -r _ <"$0"; do sleep 0.01; done 2>/dev/null \
+		</proc/self/uid_map; exec "$@"' /proc/self/gid_map "$@" &
+	for map in uid_map gid_map; do
+		while kill -0 $! && ! echo '0 0 10' >"/proc/$!/$map"; do sleep 0.01; done 2>/dev/null
+	done
+	wait $!
+}
+refused_as_secure 'setuid, the owner not mapped' 0 unshare --user --map-root-user -- ./setuid
+refused_as_secure 'setgid, the group not mapped' 0 unshare --user --map-root-user -- ./setgid
+refused_as_secure 'setuid, nobody mapped' 0 unshare --user -- ./setuid
+refused_as_secure 'setuid, the owner mapped' 1 ten_mapped -- ./setuid
+refused_as_secure 'setgid, the group mapped' 1 ten_mapped -- ./setgid
+refused_as_secure 'setuid, the owner mapped but not the group' 0 ten_mapped -- ./setuid-group
+
+# File capabilities. Root has what they give; "unshare -U" leaves no root.
+inheriting=("${other[@]}" --inh-caps=+net_raw)
+having=("${inheriting[@]}" --ambient-caps=+net_raw)
 if cp "$PROBE" capable && setcap cap_net_raw+ep capable 2>/dev/null; then
-	refused_as_secure 'file capabilities' "${other[@]}" -- ./capable
-	refused_as_secure 'file capabilities, by root' -- ./capable
+	# NAME, then what AT_SECURE is for +ep, +p, +i, and who starts it.
+	while read -r ep p i words; do
+		read -ra with <<<"${words#*:}"
+		for flags in "ep $ep" "p $p" "i $i"; do
+			setcap "cap_net_raw+${flags% *}" capable
+			refused_as_secure "capabilities +${flags% *}, ${words%%:*}" "${flags#* }" \
+				"${with[@]}" -- ./capable
+		done
+	done <<-END
+		0 0 0 by root: env
+		1 1 0 by another: ${other[*]}
+		1 0 0 by another without new privileges: ${other[*]} --no-new-privs
+		1 1 1 by one who inherits: ${inheriting[*]}
+		1 0 0 by one who inherits, without new privileges: ${inheriting[*]} --no-new-privs
+		1 1 1 by one who has them: ${having[*]}
+		1 1 1 by one who has them, without new privileges: ${having[*]} --no-new-privs
+		1 1 0 in a user namespace with nobody: unshare --user
+		1 1 0 in a user namespace with root as another: unshare --user --map-user=5
+		0 0 0 in a user namespace with root: unshare --user --map-root-user
+	END
+	setcap cap_net_raw+p capable
+	refused_as_secure 'capabilities +p that are in no bounding set' 0 \
+		"${other[@]}" --bounding-set=-net_raw -- ./capable
+	setcap -n 1000 cap_net_raw+ep capable
+	refused_as_secure "capabilities of another namespace's root" 0 "${other[@]}" -- ./capable
 	setcap -r capable
-	refused_as_secure 'file capabilities that are gone' "${other[@]}" -- ./capable
+	refused_as_secure 'capabilities that are gone' 0 "${other[@]}" -- ./capable
 else
 	skip 'file capabilities' 'none can be set here'
 fi
-refused_as_secure 'a setuid program that cannot be read' "${other[@]}" -- ./unread-setuid
 "${other[@]}" "$ALIGNMAP" run ./unread placed >out 2>err
 status=$?
 verdict 'a program that cannot be read is started, with a note' eval \
