@@ -17,10 +17,13 @@ int trouble_status = 1;
 void wrong_usage(const char *format, ...)
 {
 	va_list arguments;
+	char *text;
 
 	va_start(arguments, format);
-	vwarnx(format, arguments);
+	if (vasprintf(&text, format, arguments) < 0)
+		err(1, "cannot compose a message");
 	va_end(arguments);
+	warnx("%s", printable(text));
 	fprintf(stderr, "Try '%s --help'.\n", program_invocation_short_name);
 	exit(2);
 }
@@ -50,13 +53,24 @@ bool parse_size(const char *text, uint64_t *size)
 	return !*end;
 }
 
+/* As /proc/PID/maps has offsets and addresses: of whole pages, in hexadecimal. */
+static bool is_pasted(const char *text)
+{
+	const size_t length = strlen(text);
+
+	return length > 3 && strspn(text, "0123456789abcdefABCDEF") == length &&
+	       strcmp(text + length - 3, "000") == 0;
+}
+
 uint64_t size_argument(const char *option, const char *text)
 {
+	const bool pasted = is_pasted(text);
 	uint64_t size;
 
 	if (!parse_size(text, &size))
-		wrong_usage("%s %s: not a size in bytes, such as 4096, 0x1000, 64K, 2M or 1G",
-			    option, text);
+		wrong_usage("%s %s: not a size in bytes, such as 4096, 0x1000, 64K, 2M or 1G%s%s%s",
+			    option, text, pasted ? "; is it 0x" : "", pasted ? text : "",
+			    pasted ? "?" : "");
 	return size;
 }
 
@@ -271,10 +285,17 @@ bool linux_from(unsigned int major, unsigned int minor)
 	return has_major > major || (has_major == major && has_minor >= minor);
 }
 
+/* ARCH_SUPPORTS_HUGE_PFNMAP is selected if TRANSPARENT_HUGEPAGE. Without sysfs nothing is known. */
+bool lacks_huge_pages(void)
+{
+	return access("/sys/kernel/mm", F_OK) == 0 &&
+	       access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0;
+}
+
 void bar_leaves(struct alignmap_leaves *leaves)
 {
 	alignmap_host_leaves(ALIGNMAP_VFIO, leaves);
-	if (!linux_from(6, 12)) {
+	if (!linux_from(6, 12) || lacks_huge_pages()) {
 		leaves->size[0] = leaves->size[leaves->count - 1];
 		leaves->count = 1;
 	}

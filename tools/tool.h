@@ -28,7 +28,7 @@ int run_command(int argc, char **argv);
 /* The exit status of failures, as when nothing can be printed; each subcommand has its own. */
 extern int trouble_status;
 
-/* Ends with status 2, after the message and where to read on. */
+/* Ends with status 2, after the message, printable(), and where to read on. */
 __attribute__((format(printf, 1, 2), noreturn)) void wrong_usage(const char *format, ...);
 
 /* "4096", "0x1000", "64K", "2M", "1G", "16T", also "2MiB": in bytes. False if it is no such size.
@@ -96,7 +96,13 @@ struct json_object *json_leaves(const struct alignmap_leaves *leaves);
 /* The running kernel is that version of Linux or a later one. */
 bool linux_from(unsigned int major, unsigned int minor);
 
-/* What Linux maps BARs with on this host: alignmap_host_leaves(), but base pages before 6.12. */
+/* Linux maps nothing but hugetlbfs by more than base pages (CONFIG_TRANSPARENT_HUGEPAGE=n). */
+bool lacks_huge_pages(void);
+
+/*
+ * What Linux maps BARs with on this host: alignmap_host_leaves(), but base pages before 6.12, and
+ * where it lacks huge pages.
+ */
 void bar_leaves(struct alignmap_leaves *leaves);
 
 /*
