@@ -59,7 +59,8 @@ static const char help[] =
 	"  --offset OFFSET    its offset into what is mapped, such as the third column of\n"
 	"                     /proc/PID/maps (with 0x before it); default: 0\n"
 	"  --leaves SIZE,...  the leaf sizes to plan with, in any order, at most 8;\n"
-	"                     default: this host's\n"
+	"                     default: this host's. Files and memory get the PMD at most,\n"
+	"                     as 4K,2M, and BARs on arm64\n"
 	"  --address ADDRESS  what it needs there\n"
 	"  --json             as JSON\n"
 	"  --help             this text\n"
@@ -135,7 +136,8 @@ static void parse_request(int argc, char **argv, struct request *request)
 		case 'a':
 			request->address_given = true;
 			if (!parse_size(optarg, &request->address))
-				wrong_usage("--address %s: not an address, such as 0x7f1fe2e00000",
+				wrong_usage("--address %s: not an address, such as 0x7f1fe2e00000; "
+					    "hexadecimal takes 0x before it",
 					    optarg);
 			break;
 		case 'h':
@@ -174,10 +176,12 @@ static void check_request(struct request *request)
 		wrong_usage("LENGTH %#" PRIx64 ": longer than any address space", request->asked);
 	request->length = (request->asked + page - 1) & ~(page - 1);
 	if (request->offset & (page - 1))
-		wrong_usage("--offset %#" PRIx64 ": no multiple of the base page, %s",
+		wrong_usage("--offset %#" PRIx64 ": no multiple of the base page, %s; "
+			    "hexadecimal takes 0x before it",
 			    request->offset, size_text(page).text);
 	if (request->address & (page - 1))
-		wrong_usage("--address %#" PRIx64 ": no multiple of the base page, %s",
+		wrong_usage("--address %#" PRIx64 ": no multiple of the base page, %s; "
+			    "hexadecimal takes 0x before it",
 			    request->address, size_text(page).text);
 	if (__builtin_add_overflow(request->offset, request->length, &end))
 		wrong_usage("--offset %#" PRIx64 ": offset and length exceed 64 bits",

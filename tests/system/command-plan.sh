@@ -260,7 +260,10 @@ wrong 'requires an argument' 2M --leaves
 wrong '0x1001: no multiple of the base page, 4K' 2M --offset 0x1001 --leaves 4K
 wrong '0x4000: no multiple of the base page, 64K' 2M --offset 16K --leaves 2M,64K
 wrong 'no multiple of the base page' 2M --address 0x7f0000000001
-wrong 'not an address' 2M --address 7f0000000000
+wrong 'not an address.*0x before it' 2M --address 7f0000000000
+wrong 'is it 0x1fff000?' 2M --offset 1fff000
+wrong 'no multiple of the base page, 4K; hexadecimal takes 0x' 2M --offset 1000 --leaves 4K
+wrong 'LENGTH \\033\[31m: not a size' $'\e[31m'
 wrong 'exceed 64 bits' 8K --offset 0xfffffffffffff000 --leaves 4K
 wrong 'exceed 64 bits' 8K --address 0xfffffffffffff000 --leaves 4K
 wrong 'a size is missing' 2M --leaves ''
