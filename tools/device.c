@@ -68,10 +68,9 @@ static bool first_entry(struct name *name, const char *path, const char *prefix)
 	return found;
 }
 
-char *device_find(struct device *device, const char *name)
+bool device_name(struct device *device, const char *name)
 {
 	unsigned int domain = 0, bus, slot, function;
-	char path[64];
 	int end = -1;
 
 	/* A space or a sign, which %x takes, makes the name another than is expected. */
@@ -83,10 +82,18 @@ char *device_find(struct device *device, const char *name)
 		}
 	}
 	if (end < 0 || name[end] || slot > 31 || function > 7)
-		return formatted("not a PCI address such as 0000:65:00.0; 'lspci -D' lists them");
+		return false;
 	snprintf(device->bdf, sizeof(device->bdf), "%04x:%02x:%02x.%x", domain, bus, slot,
 		 function);
-	snprintf(path, sizeof(path), PCI_DEVICES "/%s", device->bdf);
+	return true;
+}
+
+char *device_find(struct device *device, const char *name)
+{
+	char path[64] = "";
+
+	if (device_name(device, name))
+		snprintf(path, sizeof(path), PCI_DEVICES "/%s", device->bdf);
 	if (access(path, F_OK))
 		return formatted("there is no such PCI device here; 'lspci -D' lists them");
 	return NULL;
@@ -98,12 +105,30 @@ static bool is_vfio(const struct name *driver)
 	return strstr(driver->text, "vfio") != NULL;
 }
 
+/* NTBs and NVSwitches, which can be passed through, are bridges of the kind "other", 0680. */
+static bool is_chipset(const struct device *device)
+{
+	unsigned int class = 0;
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/class", device->bdf);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%8x", &class) != 1)
+		class = 0;
+	if (file)
+		fclose(file);
+	return class >> 16 == 0x06 && (class >> 8 & 0xff) != 0x80;
+}
+
 static char *check_driver(const struct device *device, struct name *group)
 {
 	static const char remedy[] =
 		"bind it to vfio-pci, which takes it from the host: driverctl set-override";
 	struct name driver;
 
+	if (is_chipset(device))
+		return formatted("it is a bridge (PCI class 06), which cannot be passed through");
 	if (!link_name(group, PCI_DEVICES "/%s/iommu_group", device->bdf) ||
 	    group->text[strspn(group->text, "0123456789")])
 		return formatted("it has no IOMMU group: turn the IOMMU on, in the firmware and by "

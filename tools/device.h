@@ -19,11 +19,14 @@ struct device {
 	int group;
 };
 
-/* Finds out the full name of a device. NULL, or why there is none, as device_open() says it. */
+/* Finds out the full name of a device, as lspci -D or lspci prints it. False if it is no name. */
+bool device_name(struct device *device, const char *name);
+
+/* NULL, or why there is none, as device_open() says it. */
 char *device_find(struct device *device, const char *name);
 
 /*
- * Opens the device called @name, as lspci -D or lspci prints it. Opening a device by VFIO resets
+ * Opens the device called @name. Opening a device by VFIO resets
  * it, as starting a VMM with it does. NULL, or why it could not be opened and what to do, a
  * sentence without the device's name, allocated; nothing is then left open.
  */

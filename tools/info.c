@@ -23,7 +23,7 @@
 
 #define THP "/sys/kernel/mm/transparent_hugepage"
 
-enum { TRIES = 8, LENGTHS = 5, BARS = 6, PARTS = 3, SIZES_MAX = 24, CHANGES_MAX = 8 };
+enum { TRIES = 8, LENGTHS = 5, BARS = 6, PARTS = 3, SIZES_MAX = 24, CHANGES_MAX = 10 };
 
 /* What is asked of transparent huge pages of one size, or of all that "inherit". */
 struct policy {
@@ -45,7 +45,7 @@ struct host_report {
 	const char *process; /* what PR_GET_THP_DISABLE says of this one; NULL: unknown */
 	const char *bar_obstacle;
 	char *file_folder, *file_system; /* NULL: no file could be made, or it is unknown */
-	bool file_made;
+	bool file_made, file_barred;	 /* its file system gives it base pages */
 	const char *device_name;
 	char *device_reason; /* why there are no rows of it */
 	struct change changes[CHANGES_MAX];
@@ -64,7 +64,8 @@ struct trial {
 	struct alignmap_plan best;
 	unsigned int tries; /* that were not refused */
 	uint64_t address, modulus, entries;
-	char *reason; /* of a refusal, where all were refused */
+	bool by_policy; /* entries are base pages, whatever the address */
+	char *reason;	/* of a refusal, where all were refused */
 };
 
 struct trials {
@@ -168,15 +169,21 @@ static void read_policies(struct host_report *report)
 	report->process = process_policy();
 }
 
-/* What decides about PMDs: their own line, or the one that it inherits. */
+/*
+ * What decides about PMDs: their own line, or the one that it inherits. deny and force precede it:
+ * shmem_allowable_huge_orders() in mm/shmem.c.
+ */
 static const struct policy *ruling(const struct host_report *report, bool shared)
 {
+	const char *const all = report->all.shmem_enabled.text;
+	const bool decided = shared && (strcmp(all, "deny") == 0 || strcmp(all, "force") == 0);
+
 	for (unsigned int i = 0; i < report->size_count; i++) {
 		const struct policy *policy = &report->sizes[i];
 		const char *word = shared ? policy->shmem_enabled.text : policy->enabled.text;
 
 		if (policy->size == alignmap_host.pmd && *word && strcmp(word, "inherit") != 0 &&
-		    !(shared && strcmp(report->all.shmem_enabled.text, "deny") == 0))
+		    !decided)
 			return policy;
 	}
 	return &report->all;
@@ -201,38 +208,12 @@ static unsigned int address_bits(void)
 	return highest ? 64 - __builtin_clzl(highest) : 0;
 }
 
-/* Whether the kernel uses five levels: it takes the flag away where it does not. -1: unknown. */
-static int uses_la57(void)
-{
-	FILE *stream = fopen("/proc/cpuinfo", "re");
-	char *line = NULL, *word;
-	size_t room = 0;
-	int answer = -1;
-
-	while (stream && answer < 0 && getline(&line, &room, stream) > 0) {
-		if (strncmp(line, "flags", 5) != 0)
-			continue;
-		answer = 0;
-		for (char *rest = line; (word = strsep(&rest, " \t\n"));)
-			answer |= strcmp(word, "la57") == 0;
-	}
-	free(line);
-	if (stream)
-		fclose(stream);
-	return answer;
-}
-
 static unsigned int table_levels(unsigned int bits)
 {
 	const unsigned int page_shift = __builtin_ctzl(sysconf(_SC_PAGESIZE));
-	int la57;
 
 	switch (alignmap_host.machine) {
 	case MACHINE_X86_64:
-		la57 = uses_la57();
-		if (la57 >= 0)
-			return la57 ? 5 : 4;
-		/* fall through */
 	case MACHINE_RISCV64:
 	case MACHINE_ARM64:
 		return bits ? (bits - page_shift + page_shift - 4) / (page_shift - 3) : 0;
@@ -241,11 +222,21 @@ static unsigned int table_levels(unsigned int bits)
 	}
 }
 
-/* The type of the file system of an open file, by its mount's line; NULL where it is unknown. */
-static char *file_system_of(int fd)
+/* A tmpfs has the mount option huge= if it may have huge pages; deny and force precede that. */
+static bool is_barred_tmpfs(const struct host_report *report, const char *type, const char *options)
+{
+	const char *const all = report->all.shmem_enabled.text;
+
+	return strcmp(type, "tmpfs") == 0 && strcmp(all, "force") != 0 &&
+	       (strcmp(all, "deny") == 0 || !strstr(options, "huge="));
+}
+
+/* The type of the file system of an open file, by its mount's line, and whether it bars PMDs. */
+static void learn_file_system(struct host_report *report, int fd)
 {
 	FILE *stream = open_path("re", "/proc/self/fdinfo/%d", fd);
-	char *line = NULL, *type = NULL, *behind;
+	char *line = NULL, *behind;
+	size_t length;
 	int mount = -1, id;
 	size_t room = 0;
 
@@ -254,17 +245,19 @@ static char *file_system_of(int fd)
 	if (stream)
 		fclose(stream);
 	stream = fopen("/proc/self/mountinfo", "re");
-	while (stream && !type && getline(&line, &room, stream) > 0) {
+	while (stream && !report->file_system && getline(&line, &room, stream) > 0) {
 		behind = strstr(line, " - ");
 		if (behind && sscanf(line, "%d", &id) == 1 && id == mount) {
-			behind[3 + strcspn(behind + 3, " \n")] = '\0';
-			type = printable(behind + 3);
+			behind += 3;
+			length = strcspn(behind, " \n");
+			behind[length] = '\0';
+			report->file_system = printable(behind);
+			report->file_barred = is_barred_tmpfs(report, behind, behind + length + 1);
 		}
 	}
 	if (stream)
 		fclose(stream);
 	free(line);
-	return type;
 }
 
 /*
@@ -284,7 +277,7 @@ static int open_file(struct host_report *report)
 	report->file_made = fd >= 0;
 	if (fd >= 0) {
 		unlink(path);
-		report->file_system = file_system_of(fd);
+		learn_file_system(report, fd);
 	}
 	free(path);
 	return fd;
@@ -311,15 +304,28 @@ static uint64_t modulus_at(const struct alignmap_leaves *leaves, uint64_t offset
 	return leaves->size[i];
 }
 
+/* Of private anonymous memory Linux maps each whole PMD between the ends, wherever it begins. */
+static uint64_t entries_at(const struct trial *trial, const struct alignmap_leaves *leaves,
+			   uint64_t address)
+{
+	struct alignmap_plan plan;
+
+	if (trial->kind != ANONYMOUS)
+		return alignmap_entries_at(leaves, trial->length, trial->offset, address);
+	return alignmap_plan(leaves, trial->length, address, &plan) ? 0 : plan.entries;
+}
+
 static void look_at(struct trial *trial, const struct alignmap_leaves *leaves, uint64_t address)
 {
-	uint64_t entries = alignmap_entries_at(leaves, trial->length, trial->offset, address);
+	const uint64_t modulus = modulus_at(leaves, trial->offset, address);
+	const uint64_t entries = entries_at(trial, leaves, address);
 
-	if (trial->tries++ && entries <= trial->entries)
+	if (trial->tries++ &&
+	    (entries < trial->entries || (entries == trial->entries && modulus >= trial->modulus)))
 		return;
 	trial->address = address;
 	trial->entries = entries;
-	trial->modulus = modulus_at(leaves, trial->offset, address);
+	trial->modulus = modulus;
 }
 
 /*
@@ -355,6 +361,36 @@ static void measure(struct trial *trial, const struct alignmap_leaves *leaves, i
 	}
 }
 
+static bool is_disabled(const struct host_report *report)
+{
+	return report->process && strcmp(report->process, "disabled") == 0;
+}
+
+/* Whether plain mappings get base pages, whatever their address. */
+static bool is_barred(const struct host_report *report, enum kind kind)
+{
+	const char *word = kind == ANONYMOUS ? ruling(report, false)->enabled.text
+			   : kind == SHARED  ? ruling(report, true)->shmem_enabled.text
+					     : "";
+
+	return strcmp(word, "never") == 0 || strcmp(word, "deny") == 0 ||
+	       (kind == BAR && report->bar_obstacle) ||
+	       (kind == REGULAR_FILE && report->file_barred) || is_disabled(report);
+}
+
+/* Of BARs under [madvise] the best remains: libalignmap advises what it places. */
+static void heed_policy(const struct host_report *report, struct trial *trial)
+{
+	const uint64_t page = sysconf(_SC_PAGESIZE);
+
+	if (!is_barred(report, trial->kind) || trial->best.alignment == page)
+		return;
+	trial->by_policy = true;
+	trial->entries = (trial->length + page - 1) / page;
+	if (trial->kind != BAR || alignmap_host.thp != THP_MADVISE || is_disabled(report))
+		trial->best.entries = trial->entries;
+}
+
 /*
  * @fd is negative where it could not be opened, with errno saying why. Returns the alignment that
  * the mapping deserves.
@@ -372,6 +408,7 @@ static uint64_t try(struct trials *trials, const struct host_report *report, str
 		trial.reason = formatted("cannot open: %s", strerror(saved));
 	else
 		measure(&trial, leaves, fd);
+	heed_policy(report, &trial);
 	trials->trial[trials->count++] = trial;
 	errno = saved;
 	return trial.best.alignment;
@@ -429,118 +466,47 @@ static void measure_all(struct trials *trials, struct host_report *report, struc
 		try_bars(trials, report, device);
 }
 
+/* Each command stands there once, for all that it is good for. */
 static void add_change(struct host_report *report, char *why, char *command)
 {
+	struct change *change = report->changes;
+
+	for (unsigned int i = 0; i < report->change_count; i++, change++) {
+		if (!command || !change->command || strcmp(command, change->command) != 0)
+			continue;
+		char *both = formatted("%s. %s", change->why, why);
+
+		free(change->why);
+		free(why);
+		free(command);
+		change->why = both;
+		return;
+	}
 	if (report->change_count < CHANGES_MAX)
 		report->changes[report->change_count++] = (struct change){ why, command };
 }
 
-static void advise_on_bars(struct host_report *report)
-{
-	const enum machine machine = alignmap_host.machine;
-
-	if (!linux_from(6, 12) &&
-	    (machine == MACHINE_X86_64 || machine == MACHINE_ARM64 || machine == MACHINE_RISCV64))
-		add_change(report,
-			   formatted("BARs get base pages on this Linux: boot 6.12 or a "
-				     "newer one"),
-			   NULL);
-	if (!report->bar_obstacle)
-		return;
-	if (alignmap_host.thp == THP_NEVER)
-		add_change(report, formatted("BARs get base pages under [never] on this Linux"),
-			   formatted("echo madvise >" THP "/enabled"));
-	else
-		add_change(
-			report,
-			formatted(
-				"BARs get base pages under [madvise] on this Linux, but for those "
-				"that libalignmap places; for all"),
-			formatted("echo always >" THP "/enabled"));
-}
-
 static bool is_misplaced(const struct trial *trial)
 {
-	return trial->tries && trial->entries > trial->best.entries;
+	return trial->tries && !trial->by_policy && trial->kind != ANONYMOUS &&
+	       trial->entries > trial->best.entries;
 }
 
-/* Whether the policy gives it base pages anyway. */
-static bool is_barred(const struct host_report *report, bool shared)
+static void advise_on_kernel(struct host_report *report)
 {
-	const struct policy *policy = ruling(report, shared);
-	const char *word = shared ? policy->shmem_enabled.text : policy->enabled.text;
+	struct alignmap_leaves able;
 
-	return strcmp(word, "never") == 0 || strcmp(word, "deny") == 0;
-}
-
-/*
- * A better address alone gains nothing for what is barred. The preload leaves anonymous memory of
- * less than 32 MiB alone.
- */
-static void advise_on_placement(struct host_report *report, const struct trials *trials)
-{
-	static const char *const names[] = { "anonymous memory", "shared memory", "files", "BARs" };
-	bool misplaced[KINDS] = { false }, anonymous_too = false;
-	char *list = NULL, *longer;
-
-	for (unsigned int i = 0; i < trials->count; i++) {
-		const struct trial *trial = &trials->trial[i];
-
-		misplaced[trial->kind] |= is_misplaced(trial);
-		anonymous_too |= trial->kind == ANONYMOUS && is_misplaced(trial) &&
-				 trial->length >= 32 << 20;
-	}
-	misplaced[ANONYMOUS] &= !is_barred(report, false);
-	misplaced[SHARED] &= !is_barred(report, true);
-	anonymous_too &= misplaced[ANONYMOUS];
-	for (unsigned int i = 0; i < KINDS; i++) {
-		if (!misplaced[i])
-			continue;
-		longer = formatted("%s%s%s", list ? list : "", list ? ", " : "", names[i]);
-		free(list);
-		list = longer;
-	}
-	if (!list)
-		return;
-	if (anonymous_too || misplaced[SHARED] || misplaced[REGULAR_FILE] || misplaced[BAR])
+	alignmap_host_leaves(ALIGNMAP_VFIO, &able);
+	if (lacks_huge_pages())
 		add_change(report,
-			   formatted("This kernel misplaces %s: use alignmap_mmap(), or start "
-				     "programs by",
-				     list),
-			   formatted("alignmap run %sCOMMAND", anonymous_too ? "--anon=all " : ""));
-	else
-		add_change(
-			report,
-			formatted("This kernel misplaces %s of some lengths: use alignmap_mmap() "
-				  "for it",
-				  list),
-			NULL);
-	free(list);
-}
-
-static void advise_on_memory(struct host_report *report, bool shared)
-{
-	const struct policy *policy = ruling(report, shared);
-	char *folder;
-
-	if (!is_barred(report, shared))
-		return;
-	folder = policy->size ? formatted("/hugepages-%" PRIu64 "kB", policy->size / 1024)
-			      : formatted("%s", "");
-	if (shared)
-		add_change(report, formatted("Shared memory gets base pages, whatever its address"),
-			   formatted("echo advise >" THP "%s/shmem_enabled", folder));
-	else
+			   formatted("This kernel maps by base pages: boot one that has "
+				     "CONFIG_TRANSPARENT_HUGEPAGE"),
+			   NULL);
+	else if (report->bars.count < able.count)
 		add_change(report,
-			   formatted("Anonymous memory gets base pages, whatever its address"),
-			   formatted("echo madvise >" THP "%s/enabled", folder));
-	free(folder);
-}
-
-static void advise(struct host_report *report, const struct trials *trials)
-{
-	advise_on_placement(report, trials);
-	advise_on_bars(report);
+			   formatted("BARs get base pages on this Linux: boot 6.12 or a newer one "
+				     "(of upstream; distributions may have it earlier)"),
+			   NULL);
 	if (report->process && strcmp(report->process, "allowed") != 0)
 		add_change(report,
 			   formatted("This process, and what it starts, may not use huge pages%s: "
@@ -549,8 +515,99 @@ static void advise(struct host_report *report, const struct trials *trials)
 					     ? ""
 					     : " but where it advises them"),
 			   NULL);
+}
+
+static void advise_on_memory(struct host_report *report, bool shared)
+{
+	const struct policy *policy = ruling(report, shared);
+	const char *word = shared ? policy->shmem_enabled.text : policy->enabled.text;
+	char folder[64] = "";
+
+	if (strcmp(word, "never") != 0 && strcmp(word, "deny") != 0)
+		return;
+	if (policy->size)
+		snprintf(folder, sizeof(folder), "/hugepages-%" PRIu64 "kB", policy->size / 1024);
+	add_change(report,
+		   formatted("%s memory gets base pages, whatever its address (this helps programs "
+			     "that call MADV_HUGEPAGE, as QEMU does for guest RAM)",
+			     shared ? "Shared" : "Anonymous"),
+		   formatted("echo %s >" THP "%s/%s", shared ? "advise" : "madvise", folder,
+			     shared ? "shmem_enabled" : "enabled"));
+}
+
+static void advise_on_bars(struct host_report *report)
+{
+	if (!report->bar_obstacle)
+		return;
+	if (alignmap_host.thp == THP_NEVER)
+		add_change(report,
+			   formatted("BARs get base pages on this Linux under [never]; under "
+				     "[madvise] those do not that libalignmap places"),
+			   formatted("echo madvise >" THP "/enabled"));
+	else
+		add_change(report,
+			   formatted("BARs get base pages on this Linux under [madvise], but for "
+				     "those under MADV_HUGEPAGE, as libalignmap puts what it "
+				     "places; upstream's 7.2 gives all of them PMDs again"),
+			   formatted("alignmap run COMMAND"));
+}
+
+static void advise_on_placement(struct host_report *report, const struct trials *trials)
+{
+	static const char *const names[] = { NULL, "shared memory", "files", "BARs" };
+	bool misplaced[KINDS] = { false };
+	char *list = NULL, *longer;
+
+	for (unsigned int i = 0; i < trials->count; i++)
+		misplaced[trials->trial[i].kind] |= is_misplaced(&trials->trial[i]);
+	for (unsigned int i = 0; i < KINDS; i++) {
+		if (!misplaced[i])
+			continue;
+		longer = formatted("%s%s%s", list ? list : "", list ? ", " : "", names[i]);
+		free(list);
+		list = longer;
+	}
+	if (list)
+		add_change(report,
+			   formatted("This kernel misplaces %s: use alignmap_mmap(), or start "
+				     "programs by",
+				     list),
+			   formatted("alignmap run COMMAND"));
+	free(list);
+}
+
+/* The preload leaves anonymous memory of less than 32 MiB alone. */
+static void advise_on_guests(struct host_report *report, const struct trials *trials)
+{
+	const struct text pmd = size_text(alignmap_host.pmd);
+
+	for (unsigned int i = 0; i < trials->count; i++) {
+		const struct trial *trial = &trials->trial[i];
+
+		if (trial->kind != ANONYMOUS || !trial->tries || trial->by_policy ||
+		    trial->length < 32 << 20 || trial->modulus >= trial->best.alignment)
+			continue;
+		add_change(report,
+			   formatted("KVM maps guest RAM by PMDs only where its addresses in guest "
+				     "and host agree modulo %s, which this kernel's for anonymous "
+				     "memory do not: start the VMM by",
+				     pmd.text),
+			   formatted("alignmap run --anon=all COMMAND"));
+		return;
+	}
+}
+
+static void advise(struct host_report *report, const struct trials *trials)
+{
+	advise_on_kernel(report);
 	advise_on_memory(report, false);
 	advise_on_memory(report, true);
+	advise_on_bars(report);
+	advise_on_placement(report, trials);
+	advise_on_guests(report, trials);
+	if (report->bar_obstacle && alignmap_host.thp == THP_MADVISE)
+		add_change(report, formatted("Or, for the BARs and the memory of every program"),
+			   formatted("echo always >" THP "/enabled"));
 }
 
 static bool has_leaf(const struct alignmap_leaves *leaves, uint64_t size)
@@ -614,9 +671,12 @@ static const char *meaning(bool shared, const char *word)
 	return "";
 }
 
-/* A line, if it says what the one for all sizes does not. */
-static void print_size_policy(const struct policy *policy, const char *name, const char *word)
+/* A line, if it says what the one for all sizes does not; and another if it is what rules PMDs. */
+static void print_size_policy(const struct host_report *report, const struct policy *policy,
+			      bool shared)
 {
+	const char *name = shared ? "shmem_enabled" : "enabled";
+	const char *word = shared ? policy->shmem_enabled.text : policy->enabled.text;
 	const char *unremarkable = policy->size == alignmap_host.pmd ? "inherit" : "never";
 	char *label;
 
@@ -624,25 +684,31 @@ static void print_size_policy(const struct policy *policy, const char *name, con
 		return;
 	label = formatted("hugepages-%" PRIu64 "kB/%s", policy->size / 1024, name);
 	printf("  %-32s %s\n", label, word);
+	if (policy == ruling(report, shared))
+		printf("  %-14s %s\n", "", meaning(shared, word));
 	free(label);
+}
+
+static void print_policy(const struct host_report *report, bool shared)
+{
+	const char *word = shared ? report->all.shmem_enabled.text : report->all.enabled.text;
+
+	if (*word)
+		printf("  %-14s %-12s %s\n", shared ? "shmem_enabled" : "enabled", word,
+		       ruling(report, shared) == &report->all ? meaning(shared, word) : "");
 }
 
 static void print_policies(const struct host_report *report)
 {
-	const char *enabled = report->all.enabled.text, *shared = report->all.shmem_enabled.text;
-
-	if (!*enabled)
+	if (!*report->all.enabled.text)
 		puts("Transparent huge pages: this kernel has none, or does not show them.");
 	else
-		printf("Transparent huge pages (" THP ")\n"
-		       "  %-14s %-12s %s\n",
-		       "enabled", enabled, meaning(false, enabled));
-	if (*shared)
-		printf("  %-14s %-12s %s\n", "shmem_enabled", shared, meaning(true, shared));
+		puts("Transparent huge pages (" THP ")");
+	print_policy(report, false);
+	print_policy(report, true);
 	for (unsigned int i = 0; i < report->size_count; i++) {
-		print_size_policy(&report->sizes[i], "enabled", report->sizes[i].enabled.text);
-		print_size_policy(&report->sizes[i], "shmem_enabled",
-				  report->sizes[i].shmem_enabled.text);
+		print_size_policy(report, &report->sizes[i], false);
+		print_size_policy(report, &report->sizes[i], true);
 	}
 	if (report->process)
 		printf("  %-14s %s\n", "this process", report->process);
@@ -658,8 +724,11 @@ static void print_bars(const struct host_report *report)
 	alignmap_host_leaves(ALIGNMAP_VFIO, &able);
 	if (able.count == 1)
 		text = "base pages only, on this architecture";
+	else if (lacks_huge_pages())
+		text = "base pages only: this kernel lacks transparent huge pages";
 	else if (report->bars.count == 1)
-		text = "base pages only, by this Linux; 6.12 is the first that uses more";
+		text = "base pages only, by this Linux; upstream's 6.12 is the first that uses "
+		       "more";
 	else if (report->bar_obstacle)
 		text = report->bar_obstacle;
 	command = strstr(text, ": echo");
@@ -696,14 +765,22 @@ static void add_trial(struct libscols_table *table, const struct trial *trial, b
 			 trial->bar_offset ? size_text(trial->bar_offset).text : "");
 	else if (first)
 		strcpy(what, kinds[trial->kind]);
-	snprintf(verdict, sizeof(verdict), "misplaced: %s x",
-		 ratio_text(trial->entries, trial->best.entries).text);
+	if (!measured)
+		snprintf(verdict, sizeof(verdict), "%s", trial->reason);
+	else if (trial->by_policy)
+		snprintf(verdict, sizeof(verdict), "base pages, %s",
+			 trial->entries > trial->best.entries ? "unadvised" : "by policy");
+	else if (misplaced)
+		snprintf(verdict, sizeof(verdict), "misplaced: %s x",
+			 ratio_text(trial->entries, trial->best.entries).text);
+	else if (trial->entries > trial->best.entries)
+		snprintf(verdict, sizeof(verdict), "%s more at its ends",
+			 number_text(trial->entries - trial->best.entries).text);
+	else
+		strcpy(verdict, "best");
 	row = add_row(table, (const char *[]){ what, length.text, deserves.text,
 					       measured ? gave.text : "-",
-					       measured ? entries.text : "-", best.text,
-					       misplaced  ? verdict
-					       : measured ? "best"
-							  : trial->reason });
+					       measured ? entries.text : "-", best.text, verdict });
 	if (misplaced)
 		scols_line_set_color(row, "red");
 }
@@ -742,7 +819,16 @@ static void print_trials(const struct host_report *report, const struct trials *
 
 static void print_changes(const struct host_report *report)
 {
-	puts(report->change_count ? "To change:" : "Nothing to change.");
+	const char *how = "";
+
+	for (unsigned int i = 0; i < report->change_count; i++)
+		if (report->changes[i].command &&
+		    strncmp(report->changes[i].command, "echo ", 5) == 0)
+			how = " (echo as root, until the next boot; then restart the VMM)";
+	if (report->change_count)
+		printf("To change%s:\n", how);
+	else
+		puts("Nothing to change.");
 	for (unsigned int i = 0; i < report->change_count; i++) {
 		const struct change *change = &report->changes[i];
 		char *why = formatted("%s%s", change->why, change->command ? ":" : ".");
@@ -836,6 +922,7 @@ static struct json_object *json_trial(const struct trial *trial)
 	json_add(object, "modulus", json_number_if(measured, trial->modulus));
 	json_add(object, "entries", json_number_if(measured, trial->entries));
 	json_add(object, "misplaced", json_flag_if(measured, is_misplaced(trial)));
+	json_add(object, "by_policy", json_object_new_boolean(trial->by_policy));
 	json_add(object, "reason", json_text(trial->reason));
 	return object;
 }
@@ -875,12 +962,16 @@ static void print_report_as_json(const struct host_report *report, const struct 
 
 static void learn_host(struct host_report *report)
 {
+	const struct alignmap_leaves base_pages = { 1, { sysconf(_SC_PAGESIZE) } };
+
 	uname(&report->name);
 	report->address_bits = address_bits();
 	report->levels = table_levels(report->address_bits);
 	bar_leaves(&report->bars);
 	alignmap_host_leaves(ALIGNMAP_FILE, &report->files);
 	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &report->anonymous);
+	if (lacks_huge_pages())
+		report->files = report->anonymous = base_pages;
 	read_policies(report);
 	report->bar_obstacle = bar_obstacle();
 }
@@ -894,6 +985,7 @@ static bool parse_options(int argc, char **argv, const char **device)
 		{ "json", no_argument, NULL, 'j' },
 		{ 0 },
 	};
+	struct device named;
 	bool json = false;
 	int option;
 
@@ -915,6 +1007,10 @@ static bool parse_options(int argc, char **argv, const char **device)
 	}
 	if (optind < argc)
 		wrong_usage("%s: it takes no arguments", argv[optind]);
+	if (*device && !device_name(&named, *device))
+		wrong_usage("--device %s: not a PCI address such as 0000:65:00.0; 'lspci -D' lists "
+			    "them",
+			    *device);
 	return json;
 }
 
@@ -940,8 +1036,7 @@ int info_command(int argc, char **argv)
 
 	json = parse_options(argc, argv, &report.device_name);
 	if (report.device_name) {
-		/* One that is not there is a mistake; one that cannot be opened a fact to report.
-		 */
+		/* One that is not there is a mistake, one that cannot be opened a fact. */
 		char *why = device_find(&device, report.device_name);
 
 		if (why)

@@ -102,18 +102,24 @@ walk() {
 same 'three kinds of five lengths are measured' '5 anonymous 5 file 5 shared' \
 	"$(asked '.placements[].what' | sort | uniq -c | xargs)"
 same 'each is tried eight times' 8 "$(asked '.placements[].tries' | sort -u)"
+# Of anonymous memory the address alone decides, as if it were the offset too.
 wrong_rows() {
-	local what offset length address entries best modulus misplaced leaves expected
+	local what offset length address entries best modulus misplaced by_policy leaves expected at
 
-	while read -r what offset length address entries best modulus misplaced; do
+	while read -r what offset length address entries best modulus misplaced by_policy; do
 		mapfile -t leaves < <(asked ".leaves[] | select(.${what/shared/file}) | .size")
 		expected="$(walk "$length" "$offset" $((address)) "${leaves[@]}")"
+		at=$offset
+		[ "$what" != anonymous ] || at=$((address))
+		expected="$(walk "$length" "$at" $((address)) "${leaves[@]}" | cut -d' ' -f1) ${expected#* }"
 		expected+=" $(walk "$length" "$offset" "$offset" "${leaves[@]}" | cut -d' ' -f1)"
+		[ "$by_policy" = false ] ||
+			expected="$((length / page)) $(cut -d' ' -f2 <<<"$expected") $((length / page))"
 		[ "$expected" = "$entries $modulus $best" ] || echo "$what $length: $expected"
-		[ "$misplaced" = "$([ "$entries" -gt "$best" ] && echo true || echo false)" ] ||
-			echo "$what $length: misplaced $misplaced"
+		[ "$misplaced" = "$([ "$entries" -gt "$best" ] && [ "$what" != anonymous ] &&
+			echo true || echo false)" ] || echo "$what $length: misplaced $misplaced"
 	done < <(asked '.placements[] | "\(.what) \(.offset) \(.length) \(.address) \(.entries)
-		\(.best_entries) \(.modulus) \(.misplaced)" | gsub("\\s+"; " ")')
+		\(.best_entries) \(.modulus) \(.misplaced) \(.by_policy)" | gsub("\\s+"; " ")')
 }
 same 'entries and moduli are those of a count leaf by leaf' '' "$(wrong_rows)"
 
@@ -147,18 +153,41 @@ else
 
 		nth=$(grep '^mmap(' "$scratch/trace" | grep -nE "^mmap\(NULL, $2, .*$1" |
 			sed -n "$3s/:.*//p")
-		strace -o /dev/null -e trace=mmap -e inject=mmap:retval="$4":when="$nth" \
-			"$ALIGNMAP" info --json >"$report" 2>"$scratch/err"
+		forged="strace -o /dev/null -e trace=mmap -e inject=mmap:retval=$4:when=$nth"
+		forged+=" '$ALIGNMAP' info"
+		sh -c "$forged --json" >"$report" 2>"$scratch/err"
 	}
 	pmd=$(cat $thp/hpage_pmd_size 2>/dev/null || echo 2097152)
 	forge MAP_ANONYMOUS "$pmd" 5 0x200000001000
-	same 'one bad address of eight is the one that is reported' '0x200000001000 4096 true' \
+	same 'one bad address of eight is the one that is reported' '0x200000001000 4096 false' \
 		"$(asked ".placements[] | select(.what == \"anonymous\" and .length == $pmd)
 			| \"\(.address) \(.modulus) \(.misplaced)\"")"
+	same 'and counted by its ends' '' "$(wrong_rows)"
+	if asked '.placements[0].by_policy' | grep -q true; then
+		skip 'which the table says' 'the policy gives it base pages'
+	else
+		same 'which the table says' 1 \
+			"$(sh -c "$forged" | grep -c "^anonymous .* $((pmd / page - 1)) more at its ends")"
+	fi
+	# Whether it is advised that guests are to be started by the preload, and whether it should be.
+	guests() {
+		asked '[([.changes[].command == "alignmap run --anon=all COMMAND"] | any),
+			([.placements[] | select(.what == "anonymous" and .length >= 33554432 and
+				.modulus < .alignment and (.by_policy | not))] | any)] | join(" ")'
+	}
+	same "what the preload leaves alone is not advised of" 'false false' "$(guests)"
+	forge MAP_ANONYMOUS $((32 * pmd)) 3 0x200000001000
+	bad=$(asked '.placements[0].by_policy | not')
+	same "guest RAM is" "$bad $bad" "$(guests)"
 	forge MAP_ANONYMOUS $((5 * pmd / 2)) 1 0x200000000000
 	bad=$(asked ".placements[] | select(.what == \"anonymous\" and .length == $((5 * pmd / 2)))
 		| .address")
 	check 'one good address of eight is not' test "$bad" != 0x200000000000
+	forge MAP_SHARED $((32 * pmd)) 9 0x200000001000
+	barred=$(asked '[.placements[] | select(.what == "file").by_policy] | any')
+	same 'a misplaced file is reported, with the command' "$barred" \
+		"$(asked '.changes | all(.why + " " + (.command // "") |
+			test("misplaces files.*alignmap run COMMAND$") | not)')"
 	LD_PRELOAD="$preload" ALIGNMAP_ANON=all strace -o "$scratch/trace" -e trace=mmap \
 		"$ALIGNMAP" info >"$scratch/out" 2>"$scratch/err"
 	same 'a preloaded libalignmap is not measured in its place' 0 \
@@ -197,7 +226,8 @@ else
 fi
 
 # Other policies than this host's, mounted over it.
-# under ENABLED SHMEM [PMD_ENABLED]: the report of a host with these.
+# under ENABLED SHMEM [PMD_ENABLED]: the report of a host with these, in the $form.
+form=--json
 under() {
 	local folder=$scratch/thp-$1-$2-${3-inherit}
 
@@ -211,22 +241,40 @@ under() {
 	echo 2097152 >"$folder/hpage_pmd_size"
 	# shellcheck disable=SC2016 # it is the inner shell's
 	unshare -m sh -c 'mount --bind "$1" "$2" && shift 2 && "$@"' sh "$folder" $thp \
-		"$ALIGNMAP" info --json >"$report" 2>"$scratch/err"
+		"$ALIGNMAP" info $form >"$report" 2>"$scratch/err"
 }
 commands() { asked '.changes[].command | select(. and startswith("echo"))' | sort; }
 if [ "$(uname -m)" != x86_64 ] || [ "$(id -u)" != 0 ] || ! under always always; then
 	skip 'what to change goes by the policies' 'only root on x86-64 can mount others'
 else
 	same 'under always nothing of the policies is to be changed' '' "$(commands)"
+	same 'and it bars neither' 'false' \
+		"$(asked '.placements[] | select(.what != "file").by_policy' | sort -u)"
 	same 'a kernel that places nothing badly is not blamed' \
 		"$(asked '[.placements[].misplaced] | any')" \
 		"$(asked '[.changes[].why | startswith("This kernel misplaces")] | any')"
 	under never never
 	same 'under never the commands put that right' \
 		"echo advise >$thp/shmem_enabled echo madvise >$thp/enabled" \
-		"$(commands | sort -u | xargs -I{} printf '%s ' '{}' | sed 's/ $//')"
+		"$(commands | xargs -I{} printf '%s ' '{}' | sed 's/ $//')"
 	same 'and what gets base pages anyway is not called misplaced' 0 \
-		"$(asked '.changes[].why' | grep -cE 'misplaces.*(anonymous|shared)')"
+		"$(asked '.changes[].why' | grep -cE 'misplaces.*(anonymous|shared)|KVM')"
+	same 'but barred' 'anonymous true false
+shared true false' "$(asked '.placements[] | select(.what != "file")
+		| "\(.what) \(.by_policy) \(.misplaced)"' | sort -u)"
+	same 'in base pages' '' "$(wrong_rows)"
+	check 'which come first' grep -q 'base pages, whatever' <(asked '.changes[0].why')
+	form=
+	under never never
+	same 'as the table says' 10 "$(grep -c 'base pages, by policy' "$report")"
+	under never always always
+	same 'the meaning is that of what rules PMDs' '  enabled        never
+  hugepages-2048kB/enabled         always
+                 anonymous memory gets PMDs' \
+		"$(grep -E '^  enabled|kB/enabled|anonymous memory gets' "$report" | sed 's/ *$//')"
+	same 'what is to be done by root is said once' 1 \
+		"$(under never never && grep -c 'echo as root, until the next boot' "$report")"
+	form=--json
 	under madvise deny
 	check 'deny is put right too' grep -q "echo advise >$thp/shmem_enabled" <(commands)
 	under always always never
@@ -253,6 +301,10 @@ else
 	same "$name" "0 table null null $levels" \
 		"$? $(asked '"\(.leaves[] | select(.size == 2097152) | .learnt_from[0]) \(
 			.transparent_hugepage.enabled) \(.file_system) \(.page_table_levels)"')"
+	same 'a kernel without transparent huge pages maps by base pages' "$page $page" \
+		"$(asked '"\(.leaves[] | select(.bar or .file or .anonymous).size) \(
+			[.placements[].alignment] | unique[])"')"
+	check 'which is said' grep -q CONFIG_TRANSPARENT_HUGEPAGE <(asked '.changes[0].why')
 fi
 
 # What people see.
@@ -264,10 +316,11 @@ if command -v script >/dev/null; then
 		"$(sed 's/ *$//' "$scratch/out" | wc -lw)" \
 		"$(sed 's/ *$//' "$scratch/terminal" | wc -lw)"
 	colours() {
-		env TERM=xterm "$@" script -qec "'$ALIGNMAP' info" /dev/null </dev/null |
+		env TERM=xterm "$@" script -qec "${forged-"'$ALIGNMAP' info"}" /dev/null </dev/null |
 			grep -c $'\e\[3'
 	}
-	same 'a terminal gets the misplaced in colour' "$(grep -c misplaced: "$scratch/out")" \
+	same 'a terminal gets the misplaced in colour' \
+		"$(sh -c "${forged-"'$ALIGNMAP' info"}" | grep -c misplaced:)" \
 		"$(colours)"
 	same 'not with NO_COLOR' 0 "$(colours NO_COLOR=1)"
 else
@@ -276,20 +329,16 @@ fi
 same '80 columns at most, but for commands' '' \
 	"$(grep -v '^    echo' "$scratch/out" | awk 'length > 80')"
 check 'it fits a screen or so' test "$(wc -l <"$scratch/out")" -le 50
-check 'it ends with what to change' grep -qE '^(To change:|Nothing to change\.)$' "$scratch/out"
+check 'it ends with what to change' grep -qE '^(To change.*:|Nothing to change\.)$' "$scratch/out"
 "$ALIGNMAP" info --help >"$scratch/out" 2>"$scratch/err"
 same '--help: status 0, on standard output' '0 0' "$? $(wc -c <"$scratch/err")"
 same '--help: 80 columns at most' '' "$(awk 'length > 80' "$scratch/out")"
 
 # Devices.
-for name in 0000:ff:1f.7 ff:1f.7 nonsense '' . .. ../devices /etc; do
-	case $name in
-	*.7) why='there is no such PCI device here' ;;
-	*) why='not a PCI address such as 0000:65:00.0' ;;
-	esac
+for name in 0000:ff:1f.7 ff:1f.7; do
 	"$ALIGNMAP" info --device "$name" >"$scratch/out" 2>"$scratch/err"
 	same "--device '$name', which is not there: status 1, named, nothing printed" \
-		"1 0 alignmap info: --device $name: $why; 'lspci -D' lists them" \
+		"1 0 alignmap info: --device $name: there is no such PCI device here; 'lspci -D' lists them" \
 		"$? $(wc -c <"$scratch/out") $(cat "$scratch/err")"
 done
 unbound=
@@ -325,6 +374,11 @@ is_wrong() {
 wrong 'it takes no arguments' 2M
 wrong 'unrecognized option' --bogus
 wrong 'requires an argument' --device
+for name in nonsense '' . .. ../devices /etc; do
+	wrong "--device $name: not a PCI address such as 0000:65:00.0; 'lspci -D' lists them" \
+		--device "$name"
+done
+wrong '\\033: not a PCI address' --device $'\e'
 
 "$ALIGNMAP" info --json >"$report"
 same 'the manual page documents the keys of the JSON' \
