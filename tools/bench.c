@@ -20,7 +20,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -30,10 +29,18 @@
 
 #define ERASE_LINE "\r\033[K"
 
+/* Rounds are made for so many seconds: one row alone is decided by what came before it. */
+#define ENOUGH 1.0
+#define ROUNDS_MAX 15
+
+/* What is mapped unless --length says otherwise, at most. */
+#define USUAL (1ULL << 30)
+
 static struct {
 	const char *device;
 	const char *bar; /* a digit; NULL: the longest */
 	const char *path;
+	char *name;	 /* the path, printable */
 	uint64_t length; /* 0: not said */
 	bool json;
 } ask;
@@ -54,8 +61,9 @@ struct row {
 	enum { BY_KERNEL, AT_LEAF, BY_LIBRARY } placed;
 	size_t leaf; /* of AT_LEAF */
 	void *address;
-	size_t congruent; /* the largest leaf size modulo which it is so */
-	struct dma_map cost;
+	size_t congruent;    /* the largest leaf size modulo which it is so */
+	struct dma_map cost; /* with the median of all rounds' seconds */
+	double seconds[ROUNDS_MAX];
 	uint64_t page_tables; /* in bytes */
 	uint64_t by_pmd;      /* bytes that PMDs map; not known of a BAR */
 };
@@ -81,7 +89,7 @@ static size_t base_page(void)
 	return subject.leaves.size[subject.leaves.count - 1];
 }
 
-/* Whether standard error is a terminal. */
+/* Whether standard error is a terminal that can erase a line. */
 static bool progress_wanted;
 
 static void erase_progress(void)
@@ -91,42 +99,6 @@ static void erase_progress(void)
 	if (progress_wanted)
 		fputs(ERASE_LINE, stderr);
 	errno = error;
-}
-
-/*
- * At a terminal a child does the work, so that an interrupt ends it at once, even amid a long
- * system call, and yet leaves no half line behind. Returns in the child, or where there is no
- * terminal.
- */
-static void watch_over(void)
-{
-	const pid_t parent = getpid();
-	int status, signal_number;
-	pid_t child;
-
-	if (!progress_wanted)
-		return;
-	child = fork();
-	if (child < 0)
-		return;
-	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGTERM);
-		if (getppid() != parent)
-			exit(1);
-		return;
-	}
-	signal(SIGINT, SIG_IGN);
-	signal(SIGQUIT, SIG_IGN);
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			err(1, "cannot wait");
-	if (WIFEXITED(status))
-		exit(WEXITSTATUS(status));
-	erase_progress();
-	signal_number = WTERMSIG(status);
-	signal(signal_number, SIG_DFL);
-	raise(signal_number);
-	exit(1);
 }
 
 static const char *name_of(const struct row *row, struct text *name)
@@ -343,17 +315,18 @@ static void warm_file(void)
 	ssize_t filled = 1;
 
 	if (progress_wanted)
-		fprintf(stderr, "reading %s ...", ask.path);
+		fprintf(stderr, "reading %s ...", ask.name);
 	for (; at < subject.length && filled > 0; at += (size_t)filled)
 		filled = pread(subject.fd, piece, sizeof(piece), (off_t)at);
 	erase_progress();
 	if (filled < 0)
-		err(1, "%s: cannot be read", ask.path);
+		err(1, "%s: cannot be read", ask.name);
 }
 
-static void set_length(uint64_t whole, const char *whose)
+/* At most @whole, of what @whose has, and @usual if nothing is said. */
+static void set_length(uint64_t whole, uint64_t usual, const char *whose)
 {
-	const uint64_t length = ask.length ? ask.length : whole;
+	const uint64_t length = ask.length ? ask.length : usual < whole ? usual : whole;
 	struct text wanted = size_text(length), there = size_text(whole);
 
 	if (strcmp(wanted.text, there.text) == 0) {
@@ -365,18 +338,23 @@ static void set_length(uint64_t whole, const char *whose)
 	subject.length = (length + base_page() - 1) & ~(base_page() - 1);
 }
 
+/* Page tables come to it, and what the host does meanwhile. */
+static void check_memory(void)
+{
+	const uint64_t available = proc_kib("/proc/meminfo", "MemAvailable") << 10;
+
+	if (available && subject.length > available / 4 * 3)
+		errx(1,
+		     "%s of memory are wanted, and %s are available, of which it takes three "
+		     "quarters at most; ask for less by --length",
+		     size_text(subject.length).text, size_text(available).text);
+}
+
 static void open_memory(void)
 {
-	const uint64_t length = ask.length ? ask.length : 1ULL << 30;
-	/* Page tables come to it. */
-	const uint64_t available = proc_kib("/proc/meminfo", "MemAvailable") << 10;
-	struct text wanted = size_text(length), there = size_text(available);
-
-	if ((available && length > available - available / 256) || length > INT64_MAX)
-		errx(1, "%s of memory are wanted and %s are available; ask for less by --length",
-		     wanted.text, there.text);
 	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &subject.leaves);
-	subject.length = (length + base_page() - 1) & ~(base_page() - 1);
+	set_length(INT64_MAX - base_page(), USUAL, "an address space");
+	check_memory();
 	subject.fd = -1;
 	subject.prot = PROT_READ | PROT_WRITE;
 	subject.flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -390,20 +368,21 @@ static void open_file(void)
 	/* Without waiting for whoever writes into a pipe. */
 	subject.fd = open(ask.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (subject.fd < 0 || fstat(subject.fd, &status) < 0 || fstatfs(subject.fd, &system) < 0)
-		err(1, "%s: cannot be opened", ask.path);
+		err(1, "%s: cannot be opened", ask.name);
 	if (S_ISDIR(status.st_mode))
-		errx(1, "%s: is a directory; name a file that is to be mapped", ask.path);
+		errx(1, "%s: is a directory; name a file that is to be mapped", ask.name);
 	if (!S_ISREG(status.st_mode))
-		errx(1, "%s: is no regular file; --device takes PCI devices", ask.path);
+		errx(1, "%s: is no regular file; --device takes PCI devices", ask.name);
 	if (status.st_size == 0)
-		errx(1, "%s: is empty, so that nothing of it can be mapped", ask.path);
+		errx(1, "%s: is empty, so that nothing of it can be mapped", ask.name);
 	if (system.f_type == HUGETLBFS_MAGIC)
 		errx(1,
 		     "%s: is on hugetlbfs, where each page takes one fault wherever it is mapped: "
 		     "there is nothing to compare",
-		     ask.path);
+		     ask.name);
 	alignmap_host_leaves(ALIGNMAP_FILE, &subject.leaves);
-	set_length((uint64_t)status.st_size, "the file");
+	set_length((uint64_t)status.st_size, USUAL, "the file");
+	check_memory();
 	subject.prot = PROT_READ;
 	subject.flags = MAP_SHARED;
 	signal(SIGBUS, on_bus_error);
@@ -443,7 +422,7 @@ static void open_bar(void)
 	if (!subject.bar.length)
 		refuse_bar();
 	bar_leaves(&subject.leaves);
-	set_length(subject.bar.length, "the BAR");
+	set_length(subject.bar.length, subject.bar.length, "the BAR");
 	subject.fd = subject.device.fd;
 	subject.offset = subject.bar.offset;
 	subject.prot = PROT_READ | PROT_WRITE;
@@ -483,7 +462,7 @@ static void note_bar(void)
 {
 	const char *obstacle = bar_obstacle();
 
-	if (!linux_from(6, 12))
+	if (!linux_from(6, 12) && !lacks_huge_pages())
 		note("Linux before 6.12 maps BARs by base pages at every address.");
 	if (obstacle)
 		note("%c%s%s", toupper((unsigned char)*obstacle), obstacle + 1,
@@ -525,6 +504,9 @@ static void take_notes(const struct row *last)
 		note_bar();
 	if (subject.kind == MEMORY)
 		note_memory();
+	if (lacks_huge_pages())
+		note("This kernel lacks transparent huge pages (CONFIG_TRANSPARENT_HUGEPAGE), so "
+		     "that all rows take base pages.");
 	if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
 		note("This process is under PR_SET_THP_DISABLE, which allows base pages alone.");
 }
@@ -552,7 +534,7 @@ static struct json_object *json_row(const struct row *rows, size_t i)
 	return object;
 }
 
-static void print_as_json(const struct row *rows, size_t count)
+static void print_as_json(const struct row *rows, size_t count, size_t rounds)
 {
 	struct json_object *document = json_object_new_object();
 	struct json_object *list = json_object_new_array();
@@ -566,6 +548,7 @@ static void print_as_json(const struct row *rows, size_t count)
 	json_add(document, "length", json_number(subject.length));
 	json_add(document, "alignment", json_number(subject.deserved));
 	json_add(document, "leaves", json_leaves(&subject.leaves));
+	json_add(document, "rounds", json_number(rounds));
 	for (size_t i = 0; i < count; i++)
 		json_object_array_add(list, json_row(rows, i));
 	json_add(document, "placements", list);
@@ -600,19 +583,20 @@ static void print_rows(const struct row *rows, size_t count)
 	print_table(table);
 }
 
-static void print(const struct row *rows, size_t count)
+static void print(const struct row *rows, size_t count, size_t rounds)
 {
 	struct text length = size_text(subject.length);
-	char *path = ask.path ? printable(ask.path) : NULL;
 
 	if (subject.kind == BAR)
-		printf("%s of BAR %u of %s, filled by VFIO_IOMMU_MAP_DMA\n\n", length.text,
+		printf("%s of BAR %u of %s, filled by VFIO_IOMMU_MAP_DMA", length.text,
 		       subject.bar.number, subject.device.bdf);
-	else if (path)
-		printf("%s of %s, shared, read page by page\n\n", length.text, path);
+	else if (ask.path)
+		printf("%s of %s, shared, read page by page", length.text, ask.name);
 	else
-		printf("%s of private memory, written page by page\n\n", length.text);
-	free(path);
+		printf("%s of private memory, written page by page", length.text);
+	if (rounds > 1)
+		printf("\n(SECONDS: the median of %zu rounds)", rounds);
+	printf("\n\n");
 	print_rows(rows, count);
 	if (notes.count)
 		putchar('\n');
@@ -620,31 +604,77 @@ static void print(const struct row *rows, size_t count)
 		print_wrapped("", "", notes.text[i]);
 }
 
+static int by_seconds(const void *a, const void *b)
+{
+	const double left = *(const double *)a, right = *(const double *)b;
+
+	return (left > right) - (left < right);
+}
+
+/* Of the rounds that took the most faults the first is kept, and the seconds of all. */
+static void measure_again(struct row *row, size_t round)
+{
+	struct row again = *row;
+
+	measure(&again);
+	row->seconds[round] = again.cost.seconds;
+	if (round && again.cost.faults <= row->cost.faults)
+		return;
+	memcpy(again.seconds, row->seconds, sizeof(again.seconds));
+	*row = again;
+}
+
+/*
+ * There and back, since what was mapped before warms memory or cools it: so each row follows itself
+ * and its neighbours as often as the others do. Returns how many rounds there were.
+ */
+static size_t measure_all(struct row *rows, size_t count)
+{
+	const double start = device_clock();
+	double passed = 0;
+	size_t round = 0;
+	struct text name;
+
+	/* As long as another fits. */
+	for (; round == 0 || (round < ROUNDS_MAX && passed + passed / round < ENOUGH); round++) {
+		for (size_t i = 0; i < count; i++) {
+			const size_t at = round % 2 ? count - 1 - i : i;
+
+			if (progress_wanted)
+				fprintf(stderr, ERASE_LINE "%zu of %zu: %s ...", at + 1, count,
+					name_of(&rows[at], &name));
+			measure_again(&rows[at], round);
+		}
+		passed = device_clock() - start;
+	}
+	for (size_t i = 0; i < count; i++) {
+		qsort(rows[i].seconds, round, sizeof(rows[i].seconds[0]), by_seconds);
+		rows[i].cost.seconds =
+			(rows[i].seconds[(round - 1) / 2] + rows[i].seconds[round / 2]) / 2;
+	}
+	erase_progress();
+	return round;
+}
+
 static int bench(void)
 {
 	struct row rows[ALIGNMAP_LEAVES_MAX + 1];
-	struct text name;
-	size_t count;
+	const char *terminal = getenv("TERM");
+	size_t count, rounds;
 
-	progress_wanted = isatty(STDERR_FILENO);
-	watch_over();
+	progress_wanted = isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") != 0;
 	open_subject();
 	count = choose_rows(rows);
 	warm_up();
-	for (size_t i = 0; i < count; i++) {
-		if (progress_wanted)
-			fprintf(stderr, ERASE_LINE "%zu of %zu: %s ...", i + 1, count,
-				name_of(&rows[i], &name));
-		measure(&rows[i]);
-	}
-	erase_progress();
+	rounds = measure_all(rows, count);
 	take_notes(&rows[count - 1]);
 	if (ask.json)
-		print_as_json(rows, count);
+		print_as_json(rows, count, rounds);
 	else
-		print(rows, count);
+		print(rows, count, rounds);
 	for (size_t i = 0; i < notes.count; i++)
 		free(notes.text[i]);
+	free(ask.name);
 	if (subject.kind == BAR)
 		device_close(&subject.device);
 	else if (subject.fd >= 0)
@@ -661,15 +691,17 @@ static int usage(void)
 	     "the kernel fill it, and prints the faults, the time and the page tables of each.\n"
 	     "Without --device and --file it is 1G of private memory.\n"
 	     "\n"
-	     "  -d, --device=BDF   a BAR of this PCI device, as 0000:65:00.0, which must be\n"
-	     "                     bound to vfio-pci and unused. It is RESET; its registers\n"
-	     "                     are not touched: VFIO maps them for DMA, and unmaps them\n"
-	     "  -b, --bar=N        which, 0 to 5 (default: the longest)\n"
-	     "  -f, --file=PATH    a file, shared and read-only; it is read once before\n"
-	     "  -l, --length=SIZE  of the mapping, as 512M or 2G (default: all)\n"
-	     "  -j, --json         print one JSON document: man alignmap-bench\n"
-	     "  -h, --help         print this\n"
+	     "  --device BDF   a BAR of this PCI device, as 0000:65:00.0, which must be bound\n"
+	     "                 to vfio-pci and unused. It is RESET; its registers are not\n"
+	     "                 touched: VFIO maps them for DMA, and unmaps them\n"
+	     "  --bar N        which, 0 to 5; default: the longest\n"
+	     "  --file PATH    a file, shared and read-only; it is read once before\n"
+	     "  --length SIZE  of the mapping, as 512M or 2G; default: the whole BAR, and of\n"
+	     "                 a file or memory 1G at most\n"
+	     "  --json         as JSON\n"
+	     "  --help         this text\n"
 	     "\n"
+	     "examples:\n"
 	     "  alignmap bench --length 256M\n"
 	     "  alignmap bench --device 0000:65:00.0");
 	return 0;
@@ -688,7 +720,7 @@ int bench_command(int argc, char **argv)
 	};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "d:b:f:l:jh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (option) {
 		case 'd':
 			ask.device = optarg;
@@ -700,6 +732,7 @@ int bench_command(int argc, char **argv)
 			break;
 		case 'f':
 			ask.path = optarg;
+			ask.name = printable(optarg);
 			break;
 		case 'l':
 			ask.length = size_argument("--length", optarg);
@@ -720,6 +753,10 @@ int bench_command(int argc, char **argv)
 		wrong_usage("%s: no arguments are taken but options", argv[optind]);
 	if (ask.device && ask.path)
 		wrong_usage("--device and --file exclude each other");
+	if (ask.device && !device_name(&subject.device, ask.device))
+		wrong_usage("--device %s: not a PCI address such as 0000:65:00.0; 'lspci -D' lists "
+			    "them",
+			    ask.device);
 	if (ask.bar && !ask.device)
 		wrong_usage("--bar: of which device? Name it by --device");
 	return bench();

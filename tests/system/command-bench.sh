@@ -42,8 +42,8 @@ refused() {
 bench --help
 helpful() {
 	[ "$status" = 0 ] && [ ! -s "$scratch/error" ] &&
-		[ "$(sed -nE 's/^  -.*(--[a-z]+).*/\1/p' "$scratch/out" | sort)" = \
-			"$(sed -nE 's/^\.It Fl . , Fl -([a-z]+).*/--\1/p' "$reader" | sort)" ] &&
+		[ "$(sed -nE 's/^  (--[a-z]+) .*/\1/p' "$scratch/out" | sort)" = \
+			"$(sed -nE 's/^\.It Fl -([a-z]+).*/--\1/p' "$reader" | sort)" ] &&
 		[ "$(wc -L <"$scratch/out")" -le 80 ]
 }
 verdict 'it helps, in 80 columns, with the options of its manual' helpful
@@ -54,6 +54,7 @@ while IFS='|' read -r arguments text; do
 	verdict "bench $arguments: wrong usage" wrong "$text"
 done <<'END'
 --nonsense|nonsense
+-l 4M|invalid option
 --device|device
 --length|length
 --json=1|json
@@ -72,7 +73,7 @@ for name in '' 65 65:00 65:00.0x 65:00.8 65:20.0 0000:65:00 0000:65:00.0/.. ../.
 	-1:00.0 0000:-1:00.0 0:0:0:0.0 \
 	65:00.00 65:00.0: 0000:65:00.0.1; do
 	bench --device "$name"
-	verdict "\"$name\" is no PCI address" refused 'not a PCI address such as 0000:65:00.0'
+	verdict "\"$name\" is no PCI address" wrong 'not a PCI address such as 0000:65:00.0'
 done
 for name in fffe:ff:1f.7 FFFE:ff:1F.7 ff:1f.7; do
 	bench --device "$name"
@@ -89,11 +90,22 @@ if [ -z "$device" ]; then
 	skip "$name" 'no PCI device here has another driver'
 else
 	bench --device "$device"
-	if [ -e "/sys/bus/pci/devices/$device/iommu_group" ]; then
+	if [[ $(cat "/sys/bus/pci/devices/$device/class") == 0x06[0-7]* ]]; then
+		verdict "$name" refused 'it is a bridge'
+	elif [ -e "/sys/bus/pci/devices/$device/iommu_group" ]; then
 		verdict "$name" refused "it is bound to the driver $driver; bind it to vfio-pci"
 	else
 		verdict "$name" refused 'it has no IOMMU group: turn the IOMMU on'
 	fi
+fi
+
+name='a bridge is refused as such'
+bridge=$(grep -l '^0x06[0-7]' /sys/bus/pci/devices/*/class 2>/dev/null | head -n 1)
+if [ -z "$bridge" ]; then
+	skip "$name" 'no PCI device here is one'
+else
+	bench --device "$(basename "$(dirname "$bridge")")"
+	verdict "$name" refused 'it is a bridge (PCI class 06), which cannot be passed through'
 fi
 
 mkfifo "$scratch/pipe"
@@ -114,10 +126,27 @@ short --length 1G|--length 1G is more than the file has
 END
 bench --length 16E
 verdict 'a length that is too large is wrong usage' wrong '--length 16E: not a size'
-for length in 4P 15E 0xffffffffffffffff; do
+for length in 15E 0xffffffffffffffff; do
 	bench --length $length
-	verdict "$length of memory are not there" refused 'are available; ask for less by --length'
+	verdict "$length of memory fit nowhere" refused 'is more than an address space has'
 done
+available=$(sed -nE 's/^MemAvailable: *([0-9]+) kB/\1/p' /proc/meminfo)
+truncate -s 8T "$scratch/long"
+for arguments in "--length $((available * 9 / 10))K" '--length 4P' "--file $scratch/long --length 8T"; do
+	read -ra words <<<"$arguments"
+	bench "${words[@]}"
+	verdict "$arguments would take too much memory" refused 'three quarters at most; ask for less by'
+done
+name='of a long file a gigabyte is mapped'
+if ((available < 4 << 20)); then
+	skip "$name" 'there is little memory'
+else
+	bench --json --file "$scratch/long"
+	verdict "$name" [ "$(jq .length "$scratch/out")" = $((1 << 30)) ]
+	rm "$scratch/long"
+fi
+bench --file $'\e[31m'
+verdict 'what is typed is printed without escape sequences' refused '\033[31m: cannot be opened'
 name='a limit of address space is named'
 if [ -n "$SANITIZE" ]; then
 	skip "$name" 'AddressSanitizer takes more'
@@ -196,6 +225,9 @@ for length in 8 2052 65536 65540; do
 		verdict "$name" faults_are_right "$bytes"
 	fi
 done
+few() { [ "$(jq .rounds "$scratch/out")" -gt 1 ] && [ "$(jq .rounds "$scratch/out")" -le 15 ]; }
+bench --json --length 4M
+verdict 'what is short is measured in several rounds' few
 rounded() { [ "$(jq .length "$scratch/out")" = 65536 ]; }
 bench --json --length 61441
 verdict 'a length is rounded up to pages' rounded
@@ -302,15 +334,15 @@ else
 	verdict "$name" left_alone
 fi
 
-# At a terminal: an interrupt in the middle ends it at once, and leaves the line empty.
-name='progress at a terminal, and an interrupt leaves no half line'
+# At a terminal: an interrupt in the middle ends it at once.
+name='progress at a terminal, and an interrupt ends it'
 if ! command -v script >/dev/null; then
 	skip "$name" 'script(1) is missing'
 else
 	mkfifo "$scratch/keys"
 	# With job control, or it would ignore the interrupt.
 	set -m
-	script -qefc "$ALIGNMAP bench --length 2G" "$scratch/screen" <"$scratch/keys" >/dev/null 2>&1 &
+	TERM=xterm script -qefc "$ALIGNMAP bench --length 2G" "$scratch/screen" <"$scratch/keys" >/dev/null 2>&1 &
 	set +m
 	exec 3>"$scratch/keys"
 	for _ in {1..200}; do
@@ -323,10 +355,12 @@ else
 	exec 3>&-
 	interrupted() {
 		[ "$status" = 130 ] && grep -q '1 of 3: kernel' "$scratch/screen" &&
-			! grep -q 'PLACED' "$scratch/screen" &&
-			sed '/^Script/d' "$scratch/screen" | tr -d '\r\n' | tail -c 3 | grep -q $'\e\\[K$'
+			! grep -q 'PLACED' "$scratch/screen"
 	}
 	details() { cat -v "$scratch/screen"; echo "status $status"; }
 	verdict "$name" interrupted
+	TERM=dumb script -qec "$ALIGNMAP bench --length 4M" /dev/null </dev/null >"$scratch/screen"
+	plain() { grep -q PLACED "$scratch/screen" && ! grep -q $'\e' "$scratch/screen"; }
+	verdict 'no escape sequences where the terminal is dumb' plain
 fi
 finish
