@@ -180,10 +180,11 @@ static void check_leaves(const struct policy *policy)
 {
 	const struct request *min = &requests[MIN], *max = &requests[MAX];
 	struct alignmap_leaves leaves;
-	char *sizes = formatted("%s", "");
+	char *sizes;
 
 	if (!min->written && !max->written)
 		return;
+	sizes = formatted("%s", "");
 	alignmap_host_leaves(ALIGNMAP_ANY, &leaves);
 	for (unsigned int i = 0; i + 1 < leaves.count; i++) {
 		char *larger = sizes;

@@ -416,7 +416,7 @@ is a script for $scratch/$way, which is" statically "$write"
 	run -- ./fine-$way
 	same "${names[5]}" fine "$(cat out)"
 done
-"${cc[@]}" -shared -fPIC program.c -o lib.so
+"${cc[@]}" -shared -fPIC -Wl,-z,now program.c -o lib.so
 refused 'a shared object' ./lib.so './lib.so is a shared object, and no program; name a program'
 "${cc[@]}" program.c -o dynamic
 run -- ./dynamic
