@@ -6,14 +6,7 @@
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
 : "${SOURCE:?}" "${PAGE_TABLES:?}"
-if [ -z "${ALIGNMAP-}" ]; then
-	echo '1..0 # SKIP the command is not built'
-	exit 0
-fi
-if ! command -v jq >/dev/null; then
-	echo '1..0 # SKIP jq is missing'
-	exit 0
-fi
+need_command jq
 
 plan() { "$ALIGNMAP" plan "$@"; }
 # facts PLACEMENT ARGUMENT...: of its JSON: entries, bytes of page tables, runs as "COUNTxLEAF@OFFSET".

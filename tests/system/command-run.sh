@@ -6,10 +6,7 @@
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
 : "${ALIGNMAP?}" "${CC:?}"
-if [ -z "$ALIGNMAP" ]; then
-	echo '1..0 # SKIP the command was not built: json-c or libsmartcols is missing'
-	exit 0
-fi
+need_command
 
 read -ra cc <<<"$CC"
 library=$(dirname "$LIBRARY")/libalignmap.so.0

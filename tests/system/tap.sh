@@ -67,6 +67,21 @@ same() {
 	fi
 }
 
+# need_command PROGRAM...: ends the script where the command is not built, or such a program missing.
+need_command() {
+	local program
+
+	if [ -z "${ALIGNMAP-}" ]; then
+		echo '1..0 # SKIP the command is not built: json-c or libsmartcols is missing'
+		exit 0
+	fi
+	for program; do
+		command -v "$program" >/dev/null && continue
+		echo "1..0 # SKIP $program is missing"
+		exit 0
+	done
+}
+
 # The probe's lengths are for the commonest hosts.
 need_common_leaves() {
 	if [ "$(getconf PAGESIZE)" != 4096 ] ||
