@@ -17,13 +17,16 @@ int trouble_status = 1;
 void wrong_usage(const char *format, ...)
 {
 	va_list arguments;
-	char *text;
+	char *text, *clean;
 
 	va_start(arguments, format);
 	if (vasprintf(&text, format, arguments) < 0)
 		err(1, "cannot compose a message");
 	va_end(arguments);
-	warnx("%s", printable(text));
+	clean = printable(text);
+	warnx("%s", clean);
+	free(clean);
+	free(text);
 	fprintf(stderr, "Try '%s --help'.\n", program_invocation_short_name);
 	exit(2);
 }
