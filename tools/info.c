@@ -317,15 +317,13 @@ static uint64_t entries_at(const struct trial *trial, const struct alignmap_leav
 
 static void look_at(struct trial *trial, const struct alignmap_leaves *leaves, uint64_t address)
 {
-	const uint64_t modulus = modulus_at(leaves, trial->offset, address);
 	const uint64_t entries = entries_at(trial, leaves, address);
 
-	if (trial->tries++ &&
-	    (entries < trial->entries || (entries == trial->entries && modulus >= trial->modulus)))
+	if (trial->tries++ && entries <= trial->entries)
 		return;
 	trial->address = address;
 	trial->entries = entries;
-	trial->modulus = modulus;
+	trial->modulus = modulus_at(leaves, trial->offset, address);
 }
 
 /*
