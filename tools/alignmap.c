@@ -27,7 +27,7 @@ static int usage(FILE *stream)
 	fputs("usage: alignmap SUBCOMMAND [OPTION...] [ARGUMENT...]\n"
 	      "\n"
 	      "Mappings whose address agrees with what lies behind them, so that the kernel can\n"
-	      "map them with its largest page-table entries.\n"
+	      "map them with its largest page-table entries, or leaves: 4K, 2M, 1G on x86-64.\n"
 	      "\n",
 	      stream);
 	for (size_t i = 0; i < COUNT(subcommands); i++)
