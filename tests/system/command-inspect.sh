@@ -245,8 +245,13 @@ fi
 
 mapper off "thp-off,0,0,0" "file,$((4 * M)),$beside,0,$files/a"
 inspect --json "$pid"
-same 'a process without huge pages has nothing misplaced' 'false 1024 2' \
-	"$(of "$beside" '"\(.misplaced) \(.entries) \(.best_entries)"')"
+name='a process without huge pages has nothing misplaced'
+if $judged; then
+	same "$name" 'false 1024 2' \
+		"$(of "$beside" '"\(.misplaced) \(.entries) \(.best_entries)"')"
+else
+	skip "$name" "inspect knows nothing of the build folder's file system"
+fi
 verdict 'and a note says so' [ "$(jq '.notes | length' "$scratch/output")" = 1 ]
 inspect "$pid"
 verdict 'in the text too, which is no wider than 80 columns' \
@@ -419,7 +424,7 @@ ended() {
 	error=$(cat "$scratch/error")
 }
 
-if [ "$(stat -f -c %T "$files")" != tmpfs ]; then
+if $judged; then
 	mapper watched "file,$((4 * M)),$beside,0,$files/a"
 	watch 3 --watch=0.1 --json
 	kill "$pid"
@@ -451,7 +456,7 @@ verdict 'an interrupt just ends it' [ "$status$(cat "$scratch/error")" = 130 ]
 name='a process that is killed meanwhile'
 odd=0
 for i in {1..30}; do
-	if [ "$(stat -f -c %T "$files")" != tmpfs ]; then
+	if $judged; then
 		mapper killed "many,$PMD,$beside,2000,$files/many"
 	else
 		mapper killed 'anonymous,0x400000,0,0'
