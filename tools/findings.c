@@ -121,7 +121,7 @@ static void judge(struct finding *finding)
 		return;
 	/* Files and shared memory of runs of entries, smaller than the PMD, are no matter. */
 	finding->judged = backing->kind == BACKING_HUGETLB || plan.alignment >= least_pmd() ||
-			  leaves->count == 1;
+			  plan.alignment == leaves->size[leaves->count - 1];
 	if (!finding->judged)
 		return;
 	finding->congruent =
