@@ -9,8 +9,7 @@
 
 #include "backing.h"
 
-/* The first word of a policy's file that is in brackets; "" where the file is missing. */
-static void read_choice(const char *path, char *choice, size_t room)
+void read_choice(const char *path, char *choice, size_t room)
 {
 	const int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char text[256] = "";

@@ -41,6 +41,9 @@ struct surroundings {
 	const char *sys;
 };
 
+/* The word of a policy's file that is in brackets; "" where there is none. */
+void read_choice(const char *path, char *choice, size_t room);
+
 /* Reads the policies of transparent_hugepage under @sys/kernel/mm; the leaves must be set. */
 void read_policies(const char *sys, struct surroundings *around);
 

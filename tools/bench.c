@@ -187,16 +187,6 @@ static bool advised(const struct row *row)
 	return subject.kind == MEMORY;
 }
 
-static size_t agreement(const void *address)
-{
-	const uintptr_t difference = (uintptr_t)address - subject.offset;
-	unsigned int i = 0;
-
-	while (difference & (subject.leaves.size[i] - 1))
-		i++;
-	return subject.leaves.size[i];
-}
-
 static void map_row(struct row *row)
 {
 	struct text name, length = size_text(subject.length), deserved;
@@ -214,7 +204,7 @@ static void map_row(struct row *row)
 		     strerror(errno),
 		     errno == ENOMEM ? "; ask for less by --length, or raise ulimit -v" : "");
 	}
-	row->congruent = agreement(row->address);
+	row->congruent = modulus_at(&subject.leaves, subject.offset, (uintptr_t)row->address);
 	if (advised(row))
 		madvise(row->address, subject.length, MADV_HUGEPAGE);
 	deserved = size_text(subject.deserved);

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,42 +10,20 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "backing.h"
 #include "formatted.h"
 #include "host-report.h"
 #include "leaves.h"
 #include "plan.h"
 #include "sys.h"
 
-__attribute__((format(printf, 2, 3))) static FILE *open_path(const char *mode, const char *format,
-							     ...)
-{
-	va_list arguments;
-	FILE *stream;
-	char *path;
-
-	va_start(arguments, format);
-	if (vasprintf(&path, format, arguments) < 0)
-		err(1, "cannot compose a path");
-	va_end(arguments);
-	stream = fopen(path, mode);
-	free(path);
-	return stream;
-}
-
-/* The word in brackets of "always [madvise] never"; empty if there is none. */
 static struct text chosen(const char *folder, const char *name)
 {
-	FILE *stream = open_path("re", "%s/%s", folder, name);
-	struct text text = { "" };
-	char line[128] = "";
+	char *path = formatted("%s/%s", folder, name);
+	struct text text;
 
-	if (!stream)
-		return text;
-	if (fgets(line, sizeof(line), stream))
-		sscanf(line, "%*[^[][%31[a-z_]", text.text);
-	if (line[0] == '[')
-		sscanf(line, "[%31[a-z_]", text.text);
-	fclose(stream);
+	read_choice(path, text.text, sizeof(text.text));
+	free(path);
 	return text;
 }
 
@@ -72,7 +49,7 @@ static const char *process_policy(void)
 	}
 }
 
-static void read_policies(struct host_report *report)
+static void learn_policies(struct host_report *report)
 {
 	glob_t found = { 0 };
 	uint64_t kib;
@@ -162,12 +139,14 @@ static bool is_barred_tmpfs(const struct host_report *report, const char *type, 
 /* The type of the file system of an open file, by its mount's line, and whether it bars PMDs. */
 static void learn_file_system(struct host_report *report, int fd)
 {
-	FILE *stream = open_path("re", "/proc/self/fdinfo/%d", fd);
+	char *path = formatted("/proc/self/fdinfo/%d", fd);
+	FILE *stream = fopen(path, "re");
 	char *line = NULL, *behind;
 	size_t length;
 	int mount = -1, id;
 	size_t room = 0;
 
+	free(path);
 	while (stream && getline(&line, &room, stream) > 0)
 		sscanf(line, "mnt_id: %d", &mount);
 	if (stream)
@@ -221,15 +200,6 @@ static const struct alignmap_leaves *leaves_of(const struct host_report *report,
 	default:
 		return &report->files;
 	}
-}
-
-static uint64_t modulus_at(const struct alignmap_leaves *leaves, uint64_t offset, uint64_t address)
-{
-	unsigned int i = 0;
-
-	while ((address - offset) & (leaves->size[i] - 1))
-		i++;
-	return leaves->size[i];
 }
 
 /* Of private anonymous memory Linux maps each whole PMD between the ends, wherever it begins. */
@@ -549,7 +519,7 @@ void learn_host(struct host_report *report)
 	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &report->anonymous);
 	if (lacks_huge_pages())
 		report->files = report->anonymous = base_pages;
-	read_policies(report);
+	learn_policies(report);
 	report->bar_obstacle = bar_obstacle();
 }
 

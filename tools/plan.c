@@ -308,7 +308,6 @@ static unsigned int place_all(const struct request *request, struct placement *p
 	const struct alignmap_leaves *leaves = &request->leaves;
 	const uint64_t page = leaves->size[leaves->count - 1];
 	struct alignmap_plan plan;
-	unsigned int i = 0;
 
 	if (alignmap_plan(leaves, request->length, request->offset, &plan))
 		err(1, "cannot plan %#" PRIx64 " bytes", request->length);
@@ -318,10 +317,9 @@ static unsigned int place_all(const struct request *request, struct placement *p
 	place(&placements[1], request, page, NULL);
 	if (!request->address_given)
 		return 2;
-	while ((request->address - request->offset) & (leaves->size[i] - 1))
-		i++;
 	snprintf(placements[2].name, sizeof(placements[2].name), "%#" PRIx64, request->address);
-	place(&placements[2], request, leaves->size[i], &request->address);
+	place(&placements[2], request, modulus_at(leaves, request->offset, request->address),
+	      &request->address);
 	return 3;
 }
 

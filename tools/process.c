@@ -75,13 +75,6 @@ static void read_link(int directory, const char *path, char *text, size_t room)
 	text[length > 0 ? length : 0] = '\0';
 }
 
-static const char *last_component(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 static bool is_number(const char *text)
 {
 	return *text && text[strspn(text, "0123456789")] == '\0';
@@ -139,7 +132,7 @@ static void read_program(int directory, char *name, size_t room)
 	if (length >= sizeof(deleted) &&
 	    strcmp(path + length - (sizeof(deleted) - 1), deleted) == 0)
 		path[length - (sizeof(deleted) - 1)] = '\0';
-	snprintf(name, room, "%s", last_component(path));
+	snprintf(name, room, "%s", basename(path));
 }
 
 static char *why_absent(pid_t pid)
@@ -272,7 +265,7 @@ static bool is_called(int directory, const char *name)
 	if (length == 15 && strncmp(text, name, length) == 0) {
 		/* What another user's program is called, its first argument tells. */
 		read_short(directory, "cmdline", text, sizeof(text));
-		if (strcmp(last_component(text), name) == 0)
+		if (strcmp(basename(text), name) == 0)
 			return true;
 	}
 	read_program(directory, text, sizeof(text));
@@ -438,8 +431,8 @@ static void add_by_fdinfo(const struct process *process, const char *fd,
 	file = open_file(process->directory, path);
 	while (file && getline(&line, &room, file) > 0) {
 		line[strcspn(line, "\n")] = '\0';
-		if (begins_with(line, key) && strchr(line, '/') && *last_component(line))
-			add_device(devices, last_component(line));
+		if (begins_with(line, key) && strchr(line, '/') && *basename(line))
+			add_device(devices, basename(line));
 	}
 	free(line);
 	if (file)
@@ -460,7 +453,7 @@ static void add_group(const char *sys, const char *group, struct vfio_devices *d
 			continue;
 		snprintf(path, sizeof(path), "%s/driver", entry->d_name);
 		read_link(dirfd(entries), path, driver, sizeof(driver));
-		if (strstr(last_component(driver), "vfio"))
+		if (strstr(basename(driver), "vfio"))
 			add_device(devices, entry->d_name);
 	}
 	if (entries)
@@ -577,8 +570,8 @@ void process_vfio_devices(const struct process *process, const char *sys,
 			 (int)strcspn(mapping->name + sizeof(cdevs) - 1, " /"),
 			 mapping->name + sizeof(cdevs) - 1);
 		read_link(AT_FDCWD, path, device, sizeof(device));
-		if (*last_component(device))
-			add_device(devices, last_component(device));
+		if (*basename(device))
+			add_device(devices, basename(device));
 		return;
 	}
 	add_opened(process, sys, mapping, devices);

@@ -236,22 +236,15 @@ static struct obstacle foreign_obstacle(const struct identity *theirs)
 	return obstacle;
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 static struct obstacle loader_obstacle(const char *loader)
 {
 	const char *ours = own_kind()->loader;
 	char *shown = printable(loader);
 	struct obstacle obstacle = { 0 };
 
-	if (*ours && strcmp(base_name(loader), base_name(ours)) != 0) {
+	if (*ours && strcmp(basename(loader), basename(ours)) != 0) {
 		obstacle.what = formatted("is loaded by %s, and this libalignmap is for %s", shown,
-					  base_name(ours));
+					  basename(ours));
 		obstacle.advice =
 			formatted("start it by an alignmap that is built against its C library");
 	} else if (access(loader, F_OK)) {
@@ -523,7 +516,7 @@ static struct obstacle behind(const char *link, const char *path, struct obstacl
 
 static struct obstacle env_obstacle(struct script *script, int envs)
 {
-	char *command = strcmp(base_name(script->interpreter), "env") == 0
+	char *command = strcmp(basename(script->interpreter), "env") == 0
 				? env_command(script->argument)
 				: NULL;
 	char *path = command ? find_program(command) : NULL;

@@ -278,6 +278,15 @@ struct json_object *json_leaves(const struct alignmap_leaves *leaves)
 	return sizes;
 }
 
+size_t modulus_at(const struct alignmap_leaves *leaves, uint64_t offset, uint64_t address)
+{
+	unsigned int i = 0;
+
+	while ((address - offset) & (leaves->size[i] - 1))
+		i++;
+	return leaves->size[i];
+}
+
 bool linux_from(unsigned int major, unsigned int minor)
 {
 	unsigned int has_major = 0, has_minor = 0;

@@ -93,6 +93,9 @@ struct json_object *json_texts(char *const *texts, size_t count);
 struct json_object *json_address(uintptr_t address); /* "0x7f0000000000" */
 struct json_object *json_leaves(const struct alignmap_leaves *leaves);
 
+/* The largest leaf size modulo which an address of whole base pages agrees with an offset. */
+size_t modulus_at(const struct alignmap_leaves *leaves, uint64_t offset, uint64_t address);
+
 /* The running kernel is that version of Linux or a later one. */
 bool linux_from(unsigned int major, unsigned int minor);
 
