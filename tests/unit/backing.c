@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "backing.h"
+#include "tree.h"
 
 #define K ((size_t)1 << 10)
 #define M ((size_t)1 << 20)
@@ -344,24 +345,6 @@ static void a_file_that_is_executed_is_an_image(void **state)
 	free_selections(&around);
 }
 
-/* A file below the made-up root, its folders too. */
-static void write_file(const char *path, const char *text)
-{
-	char whole[4096];
-	FILE *file;
-
-	snprintf(whole, sizeof(whole), "%s/%s", root, path);
-	for (char *slash = strchr(whole + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		assert_true(mkdir(whole, 0700) == 0 || errno == EEXIST);
-		*slash = '/';
-	}
-	file = fopen(whole, "w");
-	assert_non_null(file);
-	fputs(text, file);
-	fclose(file);
-}
-
 static void device_dax_is_as_it_is_aligned(void **state)
 {
 	const struct row rows[] = {
@@ -374,8 +357,8 @@ static void device_dax_is_as_it_is_aligned(void **state)
 	const struct surroundings around = host();
 
 	(void)state;
-	write_file("bus/dax/devices/dax0.0/align", "2097152\n");
-	write_file("bus/dax/devices/dax0.1/align", "1073741824\n");
+	write_file(root, "bus/dax/devices/dax0.0/align", "2097152\n");
+	write_file(root, "bus/dax/devices/dax0.1/align", "1073741824\n");
 	check_all(&around, rows, COUNT(rows));
 }
 
@@ -386,30 +369,30 @@ static void policies_are_read(void **state)
 	struct surroundings around = host();
 
 	(void)state;
-	write_file(THP "enabled", "always [madvise] never\n");
-	write_file(THP "shmem_enabled", "always within_size advise [never] deny force\n");
+	write_file(root, THP "enabled", "always [madvise] never\n");
+	write_file(root, THP "shmem_enabled", "always within_size advise [never] deny force\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous_policy, HUGE_ADVISED);
 	assert_int_equal(around.mount_policy, HUGE_NEVER);
 	assert_int_equal(around.unlinked_policy, HUGE_NEVER);
 	assert_false(around.denied || around.forced);
 
-	write_file(THP "hugepages-2048kB/enabled", "always [inherit] madvise never\n");
-	write_file(THP "hugepages-2048kB/shmem_enabled",
+	write_file(root, THP "hugepages-2048kB/enabled", "always [inherit] madvise never\n");
+	write_file(root, THP "hugepages-2048kB/shmem_enabled",
 		   "always inherit [within_size] advise never\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous_policy, HUGE_ADVISED);
 	assert_int_equal(around.mount_policy, HUGE_NEVER);
 	assert_int_equal(around.unlinked_policy, HUGE_ALWAYS);
 
-	write_file(THP "hugepages-2048kB/enabled", "[always] inherit madvise never\n");
-	write_file(THP "shmem_enabled", "always within_size advise never [deny] force\n");
+	write_file(root, THP "hugepages-2048kB/enabled", "[always] inherit madvise never\n");
+	write_file(root, THP "shmem_enabled", "always within_size advise never [deny] force\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous_policy, HUGE_ALWAYS);
 	assert_int_equal(around.unlinked_policy, HUGE_NEVER);
 	assert_true(around.denied);
 
-	write_file(THP "shmem_enabled", "always within_size advise never deny [force]\n");
+	write_file(root, THP "shmem_enabled", "always within_size advise never deny [force]\n");
 	read_policies(root, &around);
 	assert_int_equal(around.mount_policy, HUGE_ALWAYS);
 	assert_true(around.forced);
@@ -422,15 +405,15 @@ static void smaller_leaves_have_policies_of_their_own(void **state)
 	struct surroundings around = { .anonymous = leaves, .shmem = leaves };
 
 	(void)state;
-	write_file(THP "enabled", "[always] madvise never\n");
-	write_file(THP "shmem_enabled", "[always] within_size advise never deny force\n");
+	write_file(root, THP "enabled", "[always] madvise never\n");
+	write_file(root, THP "shmem_enabled", "[always] within_size advise never deny force\n");
 	read_policies(root, &around);
 	assert_int_equal(around.anonymous.count, 2);
 	assert_int_equal(around.anonymous.size[1], 4 * K);
 	assert_int_equal(around.shmem.count, 2);
 
-	write_file(THP "hugepages-64kB/enabled", "always [inherit] madvise never\n");
-	write_file(THP "hugepages-64kB/shmem_enabled",
+	write_file(root, THP "hugepages-64kB/enabled", "always [inherit] madvise never\n");
+	write_file(root, THP "hugepages-64kB/shmem_enabled",
 		   "always inherit within_size advise [never]\n");
 	around = (struct surroundings){ .anonymous = leaves, .shmem = leaves };
 	read_policies(root, &around);
@@ -459,11 +442,8 @@ static int make_root(void **state)
 
 static int remove_root(void **state)
 {
-	char command[64 + sizeof(root)];
-
 	(void)state;
-	snprintf(command, sizeof(command), "rm -r '%s'", root);
-	return system(command);
+	return remove_tree(root);
 }
 
 int main(void)

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "process.h"
+#include "tree.h"
 
 #define M ((size_t)1 << 20)
 #define BAR(number) ((uint64_t)(number) << 40)
@@ -26,34 +27,6 @@
 
 static char root[] = "/tmp/alignmap-process-XXXXXX";
 static char proc[64], sys[64];
-
-/* Below @top, the folders too. */
-static const char *place(const char *top, const char *path)
-{
-	static char whole[4096];
-
-	snprintf(whole, sizeof(whole), "%s/%s", top, path);
-	for (char *slash = strchr(whole + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		assert_true(mkdir(whole, 0700) == 0 || errno == EEXIST);
-		*slash = '/';
-	}
-	return whole;
-}
-
-static void write_bytes(const char *top, const char *path, const char *bytes, size_t length)
-{
-	FILE *file = fopen(place(top, path), "w");
-
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, length, file), length);
-	fclose(file);
-}
-
-static void write_file(const char *top, const char *path, const char *text)
-{
-	write_bytes(top, path, text, strlen(text));
-}
 
 static void append(const char *top, const char *path, const char *text)
 {
@@ -452,11 +425,8 @@ static int make_root(void **state)
 
 static int remove_root(void **state)
 {
-	char command[64 + sizeof(root)];
-
 	(void)state;
-	snprintf(command, sizeof(command), "rm -r '%s'", root);
-	return system(command);
+	return remove_tree(root);
 }
 
 int main(void)
