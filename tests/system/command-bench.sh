@@ -363,4 +363,9 @@ else
 	plain() { grep -q PLACED "$scratch/screen" && ! grep -q $'\e' "$scratch/screen"; }
 	verdict 'no escape sequences where the terminal is dumb' plain
 fi
+
+bench --length 4M
+same 'README.md has the columns that are printed' \
+	"$(sed -n '/^PLACED/{s/  */ /g;p;q}' "$scratch/out")" \
+	"$(sed -n '/^    PLACED/{s/  */ /g;s/^ //p;q}' "$SOURCE/README.md")"
 finish

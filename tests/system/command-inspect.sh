@@ -114,6 +114,9 @@ else
 	verdict 'the last line sums up' [ "$(tail -n 1 "$scratch/output")" = \
 		"2 of $count mappings are misplaced: $(printf "%d,%03d" $((sum / 1000)) $((sum % 1000))) \
 entries where $best would do." ]
+	same 'README.md has the columns that are printed' \
+		"$(sed -n '/^FIT/{s/  */ /g;p;q}' "$scratch/output")" \
+		"$(sed -n '/^    FIT/{s/  */ /g;s/^ //p;q}' "$SOURCE/README.md")"
 	same 'the text marks those that are misplaced' "$(printf 'no %x\nno %x' "$beside" "$tail")" \
 		"$(awk '/^no/ { print $1, $2 }' "$scratch/output")"
 	verdict 'the first line names the process' \

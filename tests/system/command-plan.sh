@@ -283,4 +283,15 @@ same 'the manual page documents the keys of the JSON' \
 		| select(endswith("[]") | not) | .[1:]')" \
 	"$(awk '/^\.Sh / { on = $2 == "JSON" } on && /^\.It Va / { print $3 }' \
 		"$SOURCE/man/alignmap-plan.1" | LC_ALL=C sort)"
+
+# README.md's example: the command behind "$", and what stands indented beneath.
+name='README.md shows what is printed'
+if [ "$(plan 2M --json | jq -c .leaves)" != '[1073741824,2097152,4096]' ]; then
+	skip "$name" 'its leaf sizes are not those of this host'
+else
+	read -ra example < <(sed -n 's/^    \$ alignmap plan //p' "$SOURCE/README.md")
+	same "$name" "$(plan "${example[@]}")" \
+		"$(sed -n '/^    \$ alignmap plan /,/^[^ ]/{ s/^    //p; /^$/p; }' "$SOURCE/README.md" |
+			sed 1d | sed -e :a -e '/^\n*$/{ $d; N; ba; }')"
+fi
 finish
