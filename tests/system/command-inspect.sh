@@ -488,19 +488,23 @@ else
 		"file,$((4 * M)),$at,0,$files/$(printf 'x%.0s' {1..120})" \
 		"hugetlb,$((4 * M)),$((BASE + 8 * GIB)),0"
 	# terminal COMMAND...: what it shows after that, with escape sequences if asked.
+	terminals=0
 	terminal() {
 		local escapes=$1
 
 		shift
-		tmux -L "alignmap-$$" -f /dev/null new-session -d -x 80 -y 50 \
+		# A server that is being killed may still take sessions: a new one each time.
+		terminals=$((terminals + 1))
+		server=alignmap-$$-$terminals
+		tmux -L "$server" -f /dev/null new-session -d -x 80 -y 50 \
 			"stty -echo; $*; echo shown; sleep 30"
 		for _ in {1..100}; do
 			sleep 0.05
-			if tmux -L "alignmap-$$" capture-pane -p | grep -q "${until-shown}"; then break; fi
+			if tmux -L "$server" capture-pane -p | grep -q "${until-shown}"; then break; fi
 		done
 		# shellcheck disable=SC2086
-		tmux -L "alignmap-$$" capture-pane -p $escapes >"$scratch/screen"
-		tmux -L "alignmap-$$" kill-server
+		tmux -L "$server" capture-pane -p $escapes >"$scratch/screen"
+		tmux -L "$server" kill-server
 	}
 	terminal '' "$ALIGNMAP inspect $pid"
 	output=$(cat "$scratch/screen") error='' status=''
