@@ -8,6 +8,7 @@
  * whose memory lies there.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "leaves.h"
@@ -49,6 +50,17 @@ static void *as_it_stands(const struct mapping_call *call)
 	return alignmap_make_call(call, call->address, call->flags);
 }
 
+long alignmap_unmap(uintptr_t start, size_t length)
+{
+	return sys_failed(sys_munmap(start, length)) ? sys_munmap(start, length) : 0;
+}
+
+/*
+ * Set where a reservation could not be released, as under a filter that refuses munmap: it stays,
+ * and no other one is made that would stay, too.
+ */
+static atomic_bool stuck;
+
 /*
  * An address that is congruent and was free a moment ago, or 0. It is the lowest part of a
  * reservation that is just large enough, but for what lies above it: a PMD, without which ext4,
@@ -65,15 +77,18 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	size_t reserve;
 	long start;
 
-	if (__builtin_add_overflow(length, alignment - page, &reserve) ||
+	if (atomic_load_explicit(&stuck, memory_order_relaxed) ||
+	    __builtin_add_overflow(length, alignment - page, &reserve) ||
 	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve) ||
 	    __builtin_mul_overflow(reserve, 1 + depth, &reserve))
 		return 0;
 	start = sys_mmap(call->address, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(start))
 		return depth ? find_window(call, alignment, 0) : 0;
-	if (sys_failed(sys_munmap((uintptr_t)start, reserve)))
+	if (sys_failed(alignmap_unmap((uintptr_t)start, reserve))) {
+		atomic_store_explicit(&stuck, true, memory_order_relaxed);
 		return 0;
+	}
 	highest = (uintptr_t)start + alignment - page;
 	return highest - ((highest - phase) & (alignment - 1));
 }

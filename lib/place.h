@@ -68,6 +68,12 @@ static inline uint64_t offset_behind(const struct mapping_call *call)
 	return call->flags & MAP_ANONYMOUS ? 0 : (uint64_t)call->offset;
 }
 
+/*
+ * Unmaps what is certainly ours; 0, or a negative errno. Where Linux fails that, for want of
+ * memory, it has unmapped nothing (mm/vma.c, do_vmi_align_munmap): so it is tried twice.
+ */
+long alignmap_unmap(uintptr_t start, size_t length);
+
 /* Makes the call with another address and flags; errno as mmap sets it. */
 void *alignmap_make_call(const struct mapping_call *call, void *address, int flags);
 

@@ -323,7 +323,10 @@ static struct region *map_region(int device, const struct vfio_region_info *info
 		region = make_region(device, info, ranges, (size_t)count, page, options);
 	free(ranges);
 	if (region && enable(region)) {
+		int error = errno;
+
 		alignmap_vfio_unmap(&region->public);
+		errno = error;
 		region = NULL;
 	}
 	return region;

@@ -66,7 +66,7 @@ static long hold_again(uintptr_t place, size_t length)
 	if (sys_failed(start) || start == (long)place)
 		return sys_failed(start) ? start : 0;
 	/* Linux before 4.17 takes the place for a hint. */
-	sys_munmap((uintptr_t)start, length);
+	alignmap_unmap((uintptr_t)start, length);
 	return -EEXIST;
 }
 
@@ -90,10 +90,10 @@ static bool reserve(struct alignmap_window *window, size_t alignment, size_t pag
 
 	/* What cannot be trimmed, near vm.max_map_count, is held with the rest. */
 	length = window->address - window->start;
-	if (length && !sys_failed(sys_munmap(window->start, length)))
+	if (length && !sys_failed(alignmap_unmap(window->start, length)))
 		window->start += length;
 	length = window->end - (window->address + window->length);
-	if (length && !sys_failed(sys_munmap(window->end - length, length)))
+	if (length && !sys_failed(alignmap_unmap(window->end - length, length)))
 		window->end -= length;
 	return true;
 }
@@ -211,7 +211,7 @@ enum result { PIECE_MAPPED, PIECE_REFUSED, PIECE_LOST };
 /* Gives a place up, on purpose, to claim it for a piece: each step says for certain whose it is. */
 static enum result put_in_gap(uintptr_t place, const struct mapping_call *call)
 {
-	long unmapped = sys_munmap(place, call->length);
+	long unmapped = alignmap_unmap(place, call->length);
 	void *mapping;
 
 	if (sys_failed(unmapped)) {
@@ -222,7 +222,7 @@ static enum result put_in_gap(uintptr_t place, const struct mapping_call *call)
 	if (mapping == (void *)place)
 		return PIECE_MAPPED;
 	if (mapping != MAP_FAILED) {
-		sys_munmap((uintptr_t)mapping, call->length);
+		alignmap_unmap((uintptr_t)mapping, call->length);
 		errno = EEXIST;
 	}
 	return hold_again(place, call->length) ? PIECE_LOST : PIECE_REFUSED;
@@ -244,7 +244,7 @@ static enum result put(uintptr_t place, const struct mapping_call *call)
 	if (moved == (long)place)
 		return PIECE_MAPPED;
 	/* A driver that chooses its own addresses chooses here too, on newer kernels. */
-	sys_munmap(sys_failed(moved) ? (uintptr_t)aside : (uintptr_t)moved, call->length);
+	alignmap_unmap(sys_failed(moved) ? (uintptr_t)aside : (uintptr_t)moved, call->length);
 	errno = sys_failed(moved) ? (int)-moved : EEXIST;
 	if (errno != EPERM && errno != ENOSYS && hold_again(place, call->length))
 		return PIECE_LOST;
@@ -427,7 +427,7 @@ int alignmap_window_release(struct alignmap_window *window)
 		if (lost && (!lost->lost || end < window->start))
 			continue;
 		if (end > window->start)
-			unmapped = sys_munmap(window->start, end - window->start);
+			unmapped = alignmap_unmap(window->start, end - window->start);
 		if (sys_failed(unmapped)) {
 			errno = (int)-unmapped;
 			return -1;
