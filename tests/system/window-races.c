@@ -442,7 +442,7 @@ static void fail_each_call_in_turn(void)
 	print_message(
 		"# trust failures|a window's pieces: mapped, unmapped, released|mmap, munmap, "
 		"mremap|%lu, by %zu errnos, with and without a thread that takes what is "
-		"free|the window says what is; nothing foreign touched, nothing left but lost "
+		"free|the window says what is; nothing foreign touched; nothing left but lost "
 		"places\n",
 		trials, COUNT(errors));
 }
