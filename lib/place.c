@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <stdatomic.h>
-#include <sys/stat.h>
 
 #include "leaves.h"
 #include "place.h"
@@ -156,7 +155,7 @@ static void advise_huge(const struct mapping_call *call, void *mapping)
 		return;
 	if (call->flags & MAP_ANONYMOUS || (call->flags & MAP_TYPE) == MAP_PRIVATE)
 		return;
-	if (fstat(call->fd, &status) == 0 && !S_ISREG(status.st_mode))
+	if (!sys_failed(sys_fstat(call->fd, &status)) && !S_ISREG(status.st_mode))
 		madvise(mapping, call->length, MADV_HUGEPAGE);
 }
 

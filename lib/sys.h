@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #if defined(__x86_64__) && defined(__LP64__)
@@ -91,6 +92,15 @@ static inline long sys_mremap(uintptr_t from, size_t length, uintptr_t to)
 static inline long sys_munlock(uintptr_t address, size_t length)
 {
 	return sys_call6(SYS_munlock, (long)address, (long)length, 0, 0, 0, 0);
+}
+
+/*
+ * Seccomp filters that allow fstat need not know newfstatat, which fstat() of glibc 2.33 and some
+ * later ones makes. On these machines struct stat is the kernel's.
+ */
+static inline long sys_fstat(int fd, struct stat *status)
+{
+	return sys_call6(SYS_fstat, fd, (long)status, 0, 0, 0, 0);
 }
 
 /* Whether a system call's result is an error: the kernel keeps the top 4095 values for that. */

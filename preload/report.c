@@ -18,6 +18,7 @@
 #include "leaves.h"
 #include "plan.h"
 #include "report.h"
+#include "sys.h"
 
 bool report_wanted;
 
@@ -161,7 +162,7 @@ static bool still_ours(const struct sink *sink, int fd)
 {
 	struct stat status;
 
-	return fd >= 0 && fstat(fd, &status) == 0 && status.st_dev == sink->device &&
+	return fd >= 0 && !sys_failed(sys_fstat(fd, &status)) && status.st_dev == sink->device &&
 	       status.st_ino == sink->inode;
 }
 
