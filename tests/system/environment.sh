@@ -205,6 +205,9 @@ for variables in ALIGNMAP_STATS=1 ALIGNMAP_LOG=1 ALIGNMAP_CLAIM=wrong; do
 	same "$variables, and a standard error that nobody reads: the exit status is the program's" 7 \
 		"$status"
 done
+run ALIGNMAP_LOG=1 heldpipe
+same 'a program that holds SIGPIPE back has none of ours pending, and its own still' \
+	'pending 0, raised 1' "$(cat "$scratch/out")"
 # A line at the end of a file that is larger than the limit would raise SIGXFSZ.
 for variable in ALIGNMAP_STATS ALIGNMAP_LOG; do
 	truncate -s 16G "$scratch/limited"

@@ -13,6 +13,7 @@
  *   probe reuse2 FILE        puts a file of its own there
  *   probe closeall DIR       closes every descriptor, and opens as many files of its own as it can
  *   probe brokenpipe STATUS  runs "probe exit" with a standard error that nobody reads any more
+ *   probe heldpipe           the same, holding SIGPIPE back: whether it is pending, then raised
  *   probe exit STATUS        maps, and exits so
  *   probe list               runs ls, without the preload, on its descriptors
  *   probe nothp              runs "probe exit 0" after PR_SET_THP_DISABLE
@@ -272,15 +273,39 @@ static int close_all(const char *directory)
 	return opened > 3 ? 0 : 99;
 }
 
-static int run_exit(const char *status)
+static int run_probe(const char *mode, const char *status)
 {
-	char *arguments[] = { (char *)"probe", (char *)"exit", (char *)status, NULL };
+	char *arguments[] = { (char *)"probe", (char *)mode, (char *)status, NULL };
 
 	execv("/proc/self/exe", arguments);
 	return 99;
 }
 
-static int run_with_broken_pipe(const char *status)
+static bool is_pending(int signal)
+{
+	sigset_t pending;
+
+	sigpending(&pending);
+	return sigismember(&pending, signal);
+}
+
+static int show_held_signal(void)
+{
+	sigset_t held;
+	bool left;
+
+	sigemptyset(&held);
+	sigaddset(&held, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+	map_some(1);
+	left = is_pending(SIGPIPE);
+	raise(SIGPIPE);
+	map_some(1);
+	printf("pending %d, raised %d\n", left, is_pending(SIGPIPE));
+	return 0;
+}
+
+static int run_with_broken_pipe(const char *mode, const char *status)
 {
 	int ends[2];
 
@@ -289,7 +314,7 @@ static int run_with_broken_pipe(const char *status)
 		return 99;
 	close(ends[0]);
 	close(ends[1]);
-	return run_exit(status);
+	return run_probe(mode, status);
 }
 
 int main(int argc, char **argv)
@@ -317,13 +342,17 @@ int main(int argc, char **argv)
 	if (strcmp(mode, "closeall") == 0 && argc == 3)
 		return close_all(argv[2]);
 	if (strcmp(mode, "brokenpipe") == 0 && argc == 3)
-		return run_with_broken_pipe(argv[2]);
+		return run_with_broken_pipe("exit", argv[2]);
+	if (strcmp(mode, "heldpipe") == 0)
+		return run_with_broken_pipe("held", "");
+	if (strcmp(mode, "held") == 0)
+		return show_held_signal();
 	if (strcmp(mode, "exit") == 0 && argc == 3) {
 		map_some(3);
 		return atoi(argv[2]);
 	}
 	if (strcmp(mode, "nothp") == 0)
-		return prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) ? 99 : run_exit("0");
+		return prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) ? 99 : run_probe("exit", "0");
 	if (strcmp(mode, "list") == 0) {
 		unsetenv("LD_PRELOAD");
 		return execlp("ls", "ls", "-l", "/proc/self/fd", NULL);
