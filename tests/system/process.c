@@ -1,25 +1,16 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/*
- * Where a mapping can be made from: children, signal handlers, and threads that a filter allows
- * next to nothing.
- */
+/* Where a mapping can be made from: children and signal handlers. (Confined threads: filters.c.) */
 #include "system.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 
 static int file;
 static size_t length;
@@ -177,165 +168,6 @@ static void a_signal_handler_maps_while_its_thread_is_mapping(void **state)
 		assert_int_equal(misplaced, 0);
 }
 
-/* What a program allows its thread that maps files and, as malloc() does, anonymous memory. */
-static const int own_flags[] = { MAP_PRIVATE, MAP_SHARED, MAP_PRIVATE | MAP_ANONYMOUS };
-
-#define FILTER_MOST 32
-
-static int filter(bool allow_noreplace, bool allow_fstat)
-{
-	const int allowed[] = { SYS_munmap, SYS_write, SYS_exit };
-	const int status_calls[] = { SYS_fstat, SYS_newfstatat };
-	struct sock_filter steps[FILTER_MOST];
-	unsigned short count = 0;
-	const struct sock_fprog program = { .filter = steps };
-	struct sock_fprog whole = program;
-
-#define STEP(...) steps[count++] = (struct sock_filter)__VA_ARGS__
-#define ALLOW_IF(value)                                                                 \
-	do {                                                                            \
-		STEP(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)(value), 0, 1)); \
-		STEP(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));                     \
-	} while (0)
-	STEP(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
-	for (size_t i = 0; i < COUNT(allowed); i++)
-		ALLOW_IF(allowed[i]);
-	for (size_t i = 0; i < COUNT(status_calls) && allow_fstat; i++)
-		ALLOW_IF(status_calls[i]);
-	STEP(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0));
-	STEP(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
-	STEP(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])));
-	for (size_t i = 0; i < COUNT(own_flags); i++) {
-		ALLOW_IF(own_flags[i]);
-		if (allow_noreplace)
-			ALLOW_IF(own_flags[i] | MAP_FIXED_NOREPLACE);
-	}
-	STEP(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
-#undef ALLOW_IF
-#undef STEP
-	whole.len = count;
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &whole);
-}
-
-static struct {
-	bool allow_noreplace, allow_fstat, call_getpid;
-	int flags;
-	int pipe[2];
-} filtered;
-
-static void *map_under_filter(void *unused)
-{
-	char result = 'n';
-
-	if (filter(filtered.allow_noreplace, filtered.allow_fstat)) {
-		result = 'f';
-	} else {
-		int good = 0;
-
-		if (filtered.call_getpid)
-			syscall(SYS_getpid);
-		for (int i = 0; i < 100; i++)
-			good += maps(filtered.flags);
-		/* A wrong call is no reason to make others. */
-		errno = 0;
-		good += map(NULL, length, PROT_READ, filtered.flags, -1, 0) == MAP_FAILED &&
-			errno == EBADF;
-		result = good == 101 ? 'y' : 'n';
-	}
-	syscall(SYS_write, filtered.pipe[1], &result, 1);
-	/* What pthread_exit() would call is not allowed. */
-	syscall(SYS_exit, 0);
-	return unused;
-}
-
-/* Returns how a process ended in which one thread maps under the filter: 0, or by SIGSYS. */
-static int map_in_filtered_thread(int flags, bool allow_noreplace, bool allow_fstat,
-				  bool call_getpid)
-{
-	int status;
-	pid_t pid;
-
-	filtered.flags = flags;
-	filtered.allow_noreplace = allow_noreplace;
-	filtered.allow_fstat = allow_fstat;
-	filtered.call_getpid = call_getpid;
-	/* Looked up before: it is a file that is read. */
-	pmd_size();
-	assert_int_equal(pipe(filtered.pipe), 0);
-	pid = fork_child();
-	if (pid == 0) {
-		pthread_t thread;
-		char result;
-
-		if (pthread_create(&thread, NULL, map_under_filter, NULL) ||
-		    read(filtered.pipe[0], &result, 1) != 1)
-			_exit(99);
-		_exit(result == 'y' ? 0 : result == 'f' ? 77 : 1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	close(filtered.pipe[0]);
-	close(filtered.pipe[1]);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		skip_because("seccomp filters are not to be had here");
-	return status;
-}
-
-static bool killed(int status)
-{
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
-}
-
-static void need_kills(void)
-{
-	if (SANITIZED)
-		skip_because("a sanitizer makes system calls that a seccomp filter kills");
-}
-
-/* fstat() is another system call, which such a filter need not know. */
-static bool fstat_is_made(void)
-{
-	const char *madvise = getenv("ALIGNMAP_MADVISE");
-
-	return policy_rules_bars() && (way == WAY_API || !madvise || strcmp(madvise, "off") != 0);
-}
-
-static void a_thread_under_a_seccomp_filter_maps(void **state)
-{
-	(void)state;
-	need_kills();
-	assert_int_equal(map_in_filtered_thread(MAP_PRIVATE, insists(), false, false), 0);
-	assert_int_equal(map_in_filtered_thread(MAP_SHARED, insists(), fstat_is_made(), false), 0);
-}
-
-static void a_filter_kills_what_it_should(void **state)
-{
-	(void)state;
-	need_kills();
-	assert_true(killed(map_in_filtered_thread(MAP_PRIVATE, true, true, true)));
-	assert_true(killed(map_in_filtered_thread(MAP_PRIVATE | MAP_NORESERVE, true, true, false)));
-	/* Why the preload does not insist. */
-	if (insists())
-		assert_true(killed(map_in_filtered_thread(MAP_PRIVATE, false, false, false)));
-}
-
-/*
- * The one case that takes another system call than mmap and munmap. The file is a regular one, and
- * so no madvise() comes after it.
- */
-static void where_the_thp_policy_rules_bars_a_shared_mapping_takes_fstat(void **state)
-{
-	int status;
-
-	(void)state;
-	need_kills();
-	status = map_in_filtered_thread(MAP_SHARED, insists(), false, false);
-	if (fstat_is_made())
-		assert_true(killed(status));
-	else
-		assert_int_equal(status, 0);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,9 +175,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_child_forked_while_a_thread_is_mapping_maps),
 		cmocka_unit_test(a_vforked_child_maps),
 		cmocka_unit_test(a_signal_handler_maps_while_its_thread_is_mapping),
-		cmocka_unit_test(a_thread_under_a_seccomp_filter_maps),
-		cmocka_unit_test(a_filter_kills_what_it_should),
-		cmocka_unit_test(where_the_thp_policy_rules_bars_a_shared_mapping_takes_fstat),
 	};
 
 	choose_way(argc, argv);
