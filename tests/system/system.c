@@ -16,17 +16,17 @@
 
 enum way way;
 
+static const char *const way_names[] = {
+	[WAY_API] = "api",
+	[WAY_MMAP] = "mmap",
+	[WAY_MMAP64] = "mmap64",
+	[WAY_RAW] = "raw",
+};
+
 void choose_way(int argc, char **argv)
 {
-	static const char *const names[] = {
-		[WAY_API] = "api",
-		[WAY_MMAP] = "mmap",
-		[WAY_MMAP64] = "mmap64",
-		[WAY_RAW] = "raw",
-	};
-
-	for (size_t i = 0; argc > 1 && i < COUNT(names); i++) {
-		if (strcmp(argv[1], names[i]) == 0) {
+	for (size_t i = 0; argc > 1 && i < COUNT(way_names); i++) {
+		if (strcmp(argv[1], way_names[i]) == 0) {
 			way = (enum way)i;
 			return;
 		}
@@ -142,6 +142,17 @@ void assert_same_address_space(const struct address_space *before,
 	assert_int_equal(before->pages, after->pages);
 }
 
+unsigned long resident_pages(void)
+{
+	char rollup[4096];
+	const char *row;
+
+	read_whole("/proc/self/smaps_rollup", rollup, sizeof(rollup));
+	row = strstr(rollup, "\nRss:");
+	assert_non_null(row);
+	return strtoul(row + strlen("\nRss:"), NULL, 10) * 1024 / page_size();
+}
+
 void skip_because(const char *reason, ...)
 {
 	char text[256];
@@ -169,6 +180,46 @@ pid_t fork_child(void)
 		alarm(100);
 	}
 	return pid;
+}
+
+char stats_path[] = "/tmp/alignmap-test-XXXXXX";
+
+int make_stats(void **state)
+{
+	int fd;
+
+	(void)state;
+	strcpy(strrchr(stats_path, '-'), "-XXXXXX");
+	fd = mkstemp(stats_path);
+	return fd < 0 ? -1 : close(fd);
+}
+
+int remove_stats(void **state)
+{
+	(void)state;
+	return unlink(stats_path);
+}
+
+FILE *run_again(char *const *arguments, pid_t *pid)
+{
+	char *again[8] = { program_invocation_name, (char *)way_names[way] };
+	FILE *said;
+	int ends[2];
+
+	for (size_t i = 0; arguments[i]; i++)
+		again[i + 2] = arguments[i];
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	*pid = fork_child();
+	if (*pid == 0) {
+		setenv("ALIGNMAP_STATS", stats_path, 1);
+		dup2(ends[1], STDOUT_FILENO);
+		execv("/proc/self/exe", again);
+		_exit(99);
+	}
+	close(ends[1]);
+	said = fdopen(ends[0], "r");
+	assert_non_null(said);
+	return said;
 }
 
 int end_of(int (*child)(void))
@@ -233,6 +284,18 @@ int perf_event(void)
 	};
 
 	return (int)syscall(SYS_perf_event_open, &event, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+void fail_naively_once(int refusing)
+{
+	const size_t length = 4 * pmd_size(), reserve = length + pmd_size();
+	char *held = map_raw(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *window = held + (-(uintptr_t)held & (pmd_size() - 1));
+
+	if (held == MAP_FAILED || map_raw(window, length, PROT_READ | PROT_WRITE,
+					  MAP_SHARED | MAP_FIXED, refusing, 0) != MAP_FAILED)
+		abort();
+	munmap(held, reserve);
 }
 
 void need_map_count_in_reach(void)

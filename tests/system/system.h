@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 
@@ -69,6 +70,9 @@ void read_address_space(struct address_space *space);
 void assert_same_address_space(const struct address_space *before,
 			       const struct address_space *after);
 
+/* What it has in memory, in pages. Of the page tables: the kernel's counters are approximate. */
+unsigned long resident_pages(void);
+
 /* Ends the test as skipped; the reason is printed beside its name. */
 void skip_because(const char *reason, ...) __attribute__((format(printf, 1, 2)));
 
@@ -77,6 +81,16 @@ void skip_because(const char *reason, ...) __attribute__((format(printf, 1, 2)))
  * one. It does not live for ever, either.
  */
 pid_t fork_child(void);
+
+/*
+ * The file where run_again() has ALIGNMAP_STATS be printed; it is there from setup to teardown.
+ */
+extern char stats_path[];
+int make_stats(void **state);
+int remove_stats(void **state);
+
+/* Runs this program once more, in the same way, with such arguments behind it; its output. */
+FILE *run_again(char *const *arguments, pid_t *pid);
 
 /* Runs a child that tries a limit, which this process would not outlive. Returns how it ended. */
 int end_of(int (*child)(void));
@@ -104,6 +118,12 @@ int unlinked_file_in(const char *directory, off_t length);
  * Returns -1 with errno set.
  */
 int perf_event(void);
+
+/*
+ * The way that others go with a file whose driver refuses: hold a reservation, map over it, and
+ * clean up when that fails. It destroys what other threads mapped meanwhile.
+ */
+void fail_naively_once(int refusing);
 
 /* Skips the test where vm.max_map_count is more than can be made. */
 void need_map_count_in_reach(void);

@@ -4,7 +4,7 @@
  * tried in a process of their own, the first because ALIGNMAP_STATS is printed at its end, the
  * second because the control arm destroys mappings.
  */
-#include "system.h"
+#include "held.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,48 +19,6 @@
 #define HELD 8
 /* Each thread makes so many mappings. */
 #define EACH (SANITIZED ? 1000 : 4000)
-
-/* A mapping that its thread holds, with a word on some of its pages that nobody else writes. */
-struct held {
-	uint64_t *at;
-	size_t length;
-	uint64_t word;
-};
-
-#define SAMPLES 8
-
-static size_t step_of(const struct held *held)
-{
-	const size_t pages = held->length / page_size();
-
-	return (pages < SAMPLES ? 1 : pages / SAMPLES) * page_size();
-}
-
-static void write_words(const struct held *held)
-{
-	for (size_t at = 0; at < held->length; at += step_of(held))
-		held->at[at / sizeof(uint64_t)] = held->word + at;
-}
-
-/* By a system call, since what was unmapped by others cannot be looked at. */
-static bool still_there(const struct held *held)
-{
-	const size_t step = step_of(held);
-	struct iovec remote[2 * SAMPLES];
-	uint64_t words[2 * SAMPLES];
-	struct iovec local = { words, 0 };
-	size_t count = 0;
-
-	for (size_t at = 0; at < held->length; at += step)
-		remote[count++] = (struct iovec){ (char *)held->at + at, sizeof(uint64_t) };
-	local.iov_len = count * sizeof(uint64_t);
-	if (process_vm_readv(getpid(), &local, 1, remote, count, 0) != (ssize_t)local.iov_len)
-		return false;
-	for (size_t i = 0; i < count; i++)
-		if (words[i] != held->word + i * step)
-			return false;
-	return true;
-}
 
 static atomic_ulong calls, misplaced, lost, failures;
 static pthread_barrier_t together;
@@ -127,44 +83,9 @@ static int map_by_eight_threads(void)
 	return 0;
 }
 
-static char stats[] = "/tmp/alignmap-test-XXXXXX";
-
-static int make_stats(void **state)
-{
-	int fd = mkstemp(stats);
-
-	(void)state;
-	return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_stats(void **state)
-{
-	(void)state;
-	return unlink(stats);
-}
-
-static char **arguments;
-
-/* Runs this program once more, and returns what it prints. */
-static FILE *run_eight_threads(pid_t *pid)
-{
-	char *again[] = { arguments[0], arguments[1], (char *)"eight", NULL };
-	int ends[2];
-
-	assert_int_equal(pipe(ends), 0);
-	*pid = fork_child();
-	if (*pid == 0) {
-		setenv("ALIGNMAP_STATS", stats, 1);
-		dup2(ends[1], STDOUT_FILENO);
-		execv("/proc/self/exe", again);
-		_exit(99);
-	}
-	close(ends[1]);
-	return fdopen(ends[0], "r");
-}
-
 static void eight_threads_that_map_at_once_get_what_they_asked_for(void **state)
 {
+	char *const arguments[] = { (char *)"eight", NULL };
 	unsigned long seen = 0, astray = 0, gone = 1;
 	long elsewhere, fallbacks, placed;
 	FILE *said;
@@ -172,14 +93,13 @@ static void eight_threads_that_map_at_once_get_what_they_asked_for(void **state)
 	pid_t pid;
 
 	(void)state;
-	said = run_eight_threads(&pid);
-	assert_non_null(said);
+	said = run_again(arguments, &pid);
 	assert_int_equal(fscanf(said, "%lu %lu %lu", &seen, &astray, &gone), 3);
 	fclose(said);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	elsewhere = summary_number(stats, "landed elsewhere");
-	fallbacks = summary_number(stats, "fallbacks");
-	placed = summary_number(stats, "placed");
+	elsewhere = summary_number(stats_path, "landed elsewhere");
+	fallbacks = summary_number(stats_path, "fallbacks");
+	placed = summary_number(stats_path, "placed");
 
 	print_message("# %lu of %lu mappings landed elsewhere\n", astray, seen);
 	assert_int_equal(status, 0);
@@ -220,23 +140,12 @@ static void *fail_in_the_driver(void *number)
 	return NULL;
 }
 
-/* The way that others go: hold the reservation, map over it, and clean up when that fails. */
 static void *fail_naively(void *number)
 {
-	const size_t length = 4 * pmd_size(), reserve = length + pmd_size();
-
 	(void)number;
 	pthread_barrier_wait(&together);
 	for (unsigned long i = 0; i < rounds && !lost; i++) {
-		char *held = map_raw(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		char *window = held + (-(uintptr_t)held & (pmd_size() - 1));
-
-		if (held == MAP_FAILED)
-			abort();
-		if (map_raw(window, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			    refusing, 0) != MAP_FAILED)
-			abort();
-		munmap(held, reserve);
+		fail_naively_once(refusing);
 		failures++;
 	}
 	over = true;
@@ -342,7 +251,6 @@ int main(int argc, char **argv)
 	};
 
 	choose_way(argc, argv);
-	arguments = argv;
 	if (argc > 2 && strcmp(argv[2], "eight") == 0)
 		return map_by_eight_threads();
 	if (way == WAY_RAW)
