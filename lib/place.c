@@ -120,7 +120,8 @@ void *alignmap_claim(const struct mapping_call *call, uintptr_t window)
  * one was lost to other threads. A kernel that knows no MAP_FIXED_NOREPLACE (before 4.17) takes it
  * for a hint, and its answer is as good as any.
  */
-static void *claim_fixed(const struct mapping_call *call, size_t alignment, uintptr_t *window)
+static void *claim_fixed(const struct mapping_call *call, size_t alignment, uintptr_t *window,
+			 unsigned int *all_losses)
 {
 	for (unsigned int losses = 0; losses < CLAIM_ATTEMPTS; losses++) {
 		void *mapping;
@@ -131,6 +132,7 @@ static void *claim_fixed(const struct mapping_call *call, size_t alignment, uint
 		mapping = alignmap_claim(call, *window);
 		if (mapping != MAP_FAILED || errno != EEXIST)
 			return mapping;
+		++*all_losses;
 	}
 	*window = 0;
 	return MAP_FAILED;
@@ -183,7 +185,7 @@ void *alignmap_place(const struct mapping_call *call, const struct alignmap_leav
 		if (alignment > plan.alignment)
 			continue;
 		if (claim == CLAIM_FIXED)
-			mapping = claim_fixed(call, alignment, &window);
+			mapping = claim_fixed(call, alignment, &window, &placement->losses);
 		else
 			mapping = claim_hint(call, alignment, &window);
 		placement->alignment = alignment;

@@ -53,6 +53,8 @@ struct placement {
 	enum outcome outcome;
 	size_t deserved;  /* the plan's alignment, in bytes */
 	size_t alignment; /* the one that was tried last */
+	/* How often a window was found and another thread was faster: CLAIM_FIXED tried again. */
+	unsigned int losses;
 };
 
 /* Whether these flags leave the choice of an address to us. */

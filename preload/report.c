@@ -31,7 +31,7 @@ static const char *const left_names[LEFT_KINDS] = {
 static struct {
 	atomic_ulong left[LEFT_KINDS];
 	atomic_ulong placed[ALIGNMAP_LEAVES_MAX]; /* by index in alignmap_host.leaves */
-	atomic_ulong elsewhere, no_window, refused, lesser;
+	atomic_ulong elsewhere, losses, no_window, refused, lesser;
 	atomic_ulong entries, pages;
 } counters;
 
@@ -320,6 +320,8 @@ void report_placement(const struct mapping_call *call, const struct placement *p
 		count(&counters.entries, entries);
 		count(&counters.pages, (call->length + page - 1) / page);
 	}
+	if (placement->losses)
+		count(&counters.losses, placement->losses);
 	switch (placement->outcome) {
 	case PLACED:
 		for (unsigned int i = 0; i < leaves->count; i++)
@@ -438,6 +440,8 @@ static void add_summary(struct text *text)
 		add_string(text, "\n");
 	}
 	add_row(text, "landed elsewhere", counted(&counters.elsewhere));
+	add_string(text, "\n");
+	add_row(text, "races lost, tried again", counted(&counters.losses));
 	add_string(text, "\n");
 	add_row(text, "fallbacks",
 		counted(&counters.no_window) + counted(&counters.refused) +

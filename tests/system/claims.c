@@ -403,6 +403,30 @@ static void a_fixed_claim_that_another_thread_was_faster_with_is_repeated(void *
 	close(file);
 }
 
+static int lose_three_races(void)
+{
+	int file = memfd_of((off_t)(4 * pmd_size()));
+
+	pretend(PRETEND_ERROR, EEXIST, 3);
+	return map(NULL, 4 * pmd_size(), READ, MAP_SHARED, file, 0) == MAP_FAILED;
+}
+
+static void the_summary_counts_the_races_that_were_lost(void **state)
+{
+	char *const arguments[] = { (char *)"lose", NULL };
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (way == WAY_API)
+		skip_because("the API prints no summary");
+	fclose(run_again(arguments, &pid));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(summary_number(stats_path, "races lost, tried again"), 3);
+	assert_int_equal(summary_number(stats_path, "fallbacks"), 0);
+}
+
 /* Room for one reservation and not for a larger one: it must do for every attempt. */
 static int repeat_near_the_address_space_limit(void)
 {
@@ -544,10 +568,14 @@ int main(int argc, char **argv)
 		ROWS,
 		CLAIMS,
 		cmocka_unit_test(a_repeated_claim_needs_no_more_room_than_the_first),
+		cmocka_unit_test_setup_teardown(the_summary_counts_the_races_that_were_lost,
+						make_stats, remove_stats),
 	};
 
 	choose_way(argc, argv);
 	learn_arm();
+	if (argc > 2 && strcmp(argv[2], "lose") == 0)
+		return lose_three_races();
 	if (arm & (API | PRELOAD) && insists())
 		return cmocka_run_group_tests(insisting, NULL, NULL);
 	if (arm & (API | PRELOAD))
