@@ -17,6 +17,7 @@
 
 #include "leaves.h"
 #include "plan.h"
+#include "report-file.h"
 #include "report.h"
 #include "sys.h"
 
@@ -60,6 +61,22 @@ static void add_string(struct text *text, const char *string)
 {
 	while (*string && text->length < sizeof(text->bytes))
 		text->bytes[text->length++] = *string++;
+}
+
+/* What a user chose, a variable or a program's name, may be long, or do things to a terminal. */
+static void add_foreign(struct text *text, const char *string)
+{
+	for (int i = 0; string[i]; i++) {
+		char shown[2] = { string[i], '\0' };
+
+		if (i == 80) {
+			add_string(text, "...");
+			break;
+		}
+		if (shown[0] < ' ' || shown[0] > '~')
+			shown[0] = '?';
+		add_string(text, shown);
+	}
 }
 
 static void add_number(struct text *text, uint64_t number, unsigned int base, int width)
@@ -117,6 +134,7 @@ static void open_sink(struct sink *sink, const char *destination, const char *na
 	struct text variable = { 0 };
 	struct rlimit limit;
 	struct stat status;
+	const char *why;
 	int fd, low;
 
 	if (!destination)
@@ -128,15 +146,11 @@ static void open_sink(struct sink *sink, const char *destination, const char *na
 		if (fd < 0)
 			return;
 	} else {
-		/* No waiting for a reader of a pipe, no link to where somebody else points. */
-		low = open(destination,
-			   O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY |
-				   O_NONBLOCK,
-			   0600);
+		low = open_report_file(destination, &why);
 		if (low < 0) {
 			add_string(&variable, name);
 			add_string(&variable, destination);
-			report_complaint(variable.bytes, strerror(errno));
+			report_complaint(variable.bytes, why);
 			return;
 		}
 		fd = move_high(low);
@@ -233,19 +247,8 @@ void report_complaint(const char *variable, const char *why)
 {
 	struct text text = { 0 };
 
-	add_string(&text, "libalignmap: ");
-	/* What stands in an environment may be long, or do things to a terminal. */
-	for (int i = 0; variable[i]; i++) {
-		char shown[2] = { variable[i], '\0' };
-
-		if (i == 80) {
-			add_string(&text, "...");
-			break;
-		}
-		if (shown[0] < ' ' || shown[0] > '~')
-			shown[0] = '?';
-		add_string(&text, shown);
-	}
+	add_string(&text, REPORT_MARK ": ");
+	add_foreign(&text, variable);
 	add_string(&text, ": ignored: ");
 	add_string(&text, why);
 	add_string(&text, "\n");
@@ -273,7 +276,7 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 		return;
 	}
 	text.length = 0;
-	add_string(&text, "libalignmap[");
+	add_string(&text, REPORT_MARK "[");
 	add_number(&text, (uint64_t)pid, 10, 0);
 	add_string(&text, placement->outcome == PLACED ? "]: placed" : "]: gave up");
 	if (result == MAP_FAILED)
@@ -422,10 +425,10 @@ static void add_summary(struct text *text)
 	unsigned long left;
 	unsigned long calls = calls_seen(&left);
 
-	add_string(text, "libalignmap " ALIGNMAP_VERSION ", pid ");
+	add_string(text, REPORT_MARK " " ALIGNMAP_VERSION ", pid ");
 	add_number(text, (uint64_t)pid, 10, 0);
 	add_string(text, ", ");
-	add_string(text, program_invocation_short_name);
+	add_foreign(text, program_invocation_short_name);
 	add_string(text, "\n");
 	add_row(text, "mmap calls", calls);
 	add_string(text, "\n");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Starts a program under the library: its options are the library's environment. */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -14,6 +13,7 @@
 #include "formatted.h"
 #include "policy.h"
 #include "program.h"
+#include "report-file.h"
 #include "tool.h"
 
 /* As env(1) and shells end. */
@@ -216,28 +216,17 @@ static void set_policy(void)
 		      getenv("ALIGNMAP_OFF"));
 }
 
-/* Opens the file as preload/report.c will, which can only say it when the program has started. */
+/* Opens the file as the library will, which can only say it when the program has started. */
 static void check_file(const struct request *request)
 {
+	const char *why;
 	int fd;
 
 	if (!request->file)
 		return;
-	fd = open(request->value,
-		  O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
-		  0600);
-	if (fd < 0 && errno == ELOOP)
-		errx(1,
-		     "%s: cannot be written: it is a symbolic link, which the library does not "
-		     "follow; name the file itself",
-		     request->value);
-	if (fd < 0 && errno == ENXIO)
-		errx(1,
-		     "%s: cannot be written: it is a pipe that nobody reads yet; start its "
-		     "reader first",
-		     request->value);
+	fd = open_report_file(request->value, &why);
 	if (fd < 0)
-		err(1, "%s: cannot be written", request->value);
+		errx(1, "%s: cannot be written: %s", request->value, why);
 	close(fd);
 }
 

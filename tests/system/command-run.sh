@@ -253,6 +253,8 @@ unwritable "$scratch/directory" 'Is a directory'
 unwritable "$scratch/link" 'it is a symbolic link'
 unwritable "$scratch/fifo" 'it is a pipe that nobody reads'
 check 'a symbolic link is not followed' test ! -e target
+echo 'root:x:0:0' >precious
+unwritable "$scratch/precious" 'it holds something else'
 if [ "$(id -u)" != 0 ]; then
 	mkdir -m 500 unwritable
 	unwritable "$scratch/unwritable/file" 'Permission denied'
@@ -263,11 +265,11 @@ mkdir gone
 run -- sh -c 'cd gone && rmdir ../gone && exec "$0" run --stats=file true' "$ALIGNMAP"
 verdict 'a file in a directory that is gone' \
 	eval 'ended 1 && says file "No such file or directory"'
-echo 'somebody wrote this' >appended
+echo 'libalignmap wrote this' >appended
 run -- --stats=appended sh -c 'cd / && exec "$0" exit 0' "$PROBE"
 same 'a relative file is found by a program that changes its directory' 1 \
 	"$(grep -c ', pid [0-9]*, probe$' appended)"
-same 'and is not truncated' 'somebody wrote this' "$(head -n 1 appended)"
+same 'and is not truncated' 'libalignmap wrote this' "$(head -n 1 appended)"
 (umask 0 && run -- --log=made true)
 same 'a file that is made is its owner'"'"'s alone' 600 "$(stat -c %a made)"
 run -- --stats=unmade --log=unmade ./none

@@ -4,38 +4,9 @@
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
+# shellcheck source=preloaded.sh
+. "$(dirname "$0")/preloaded.sh"
 need_common_leaves
-
-# A line of ours begins so.
-ours='^libalignmap'
-
-# run [VARIABLE=VALUE...] MODE...: the probe under the preload; its output in out and err, its exit
-# status in status.
-run() {
-	local -a set=()
-
-	while [[ ${1-} == *=* ]]; do
-		set+=("$1")
-		shift
-	done
-	env "${set[@]}" LD_PRELOAD="$preload" "$PROBE" "$@" >"$scratch/out" 2>"$scratch/err"
-	status=$?
-}
-
-# one_line_names VARIABLE=VALUE: that is all there is on standard error, and the program ran well.
-ran_on() {
-	[ "$status" = 0 ] && [[ $(cat "$scratch/out") == 'mmap '?' mmap64 '?' secure 0' ]]
-}
-one_line_names() {
-	ran_on && [ "$(wc -l <"$scratch/err")" = 1 ] && grep -qF -- "$1" "$scratch/err" &&
-		grep -q "$ours" "$scratch/err"
-}
-is_silent() {
-	ran_on && [ ! -s "$scratch/err" ]
-}
-details() {
-	printf '%s\n' "status $status" "$(cat "$scratch/out")" "$(cat "$scratch/err")"
-}
 
 long=$(printf 'x%.0s' {1..5000})
 for wrong in OFF=maybe OFF=2 OFF=yes MIN=0 MIN=-1 MIN=2X MIN=2MB MIN=' 2M' MIN=0x200000 MIN=M \
@@ -210,7 +181,7 @@ same 'a program that holds SIGPIPE back has none of ours pending, and its own st
 	'pending 0, raised 1' "$(cat "$scratch/out")"
 # A line at the end of a file that is larger than the limit would raise SIGXFSZ.
 for variable in ALIGNMAP_STATS ALIGNMAP_LOG; do
-	truncate -s 16G "$scratch/limited"
+	echo libalignmap >"$scratch/limited" && truncate -s 16G "$scratch/limited"
 	(ulimit -f $((8 << 20)) && run "$variable=$scratch/limited" exit 7 && exit "$status")
 	same "$variable to a file that may not grow: the exit status is the program's" 7 $?
 	rm "$scratch/limited"
