@@ -32,6 +32,9 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* Offsets have 64 bits. On a 32-bit machine compile with -D_FILE_OFFSET_BITS=64. */
+typedef char alignmap_needs_an_off_t_of_64_bits[sizeof(off_t) == 8 ? 1 : -1];
+
 /** ALIGNMAP_LEAVES_MAX - The most leaf sizes that a host can have. */
 #define ALIGNMAP_LEAVES_MAX 8
 

@@ -8,7 +8,7 @@
 #include <sys/auxv.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#ifdef __x86_64__
+#if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #endif
 
@@ -209,7 +209,7 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 
 static bool maps_1g(void)
 {
-#ifdef __x86_64__
+#if defined(__x86_64__) || defined(__i386__)
 	const unsigned int pdpe1gb = 1u << 26; /* no name in every compiler's cpuid.h */
 	unsigned int a, b, c, d;
 
@@ -226,7 +226,8 @@ __attribute__((constructor(101))) static void learn_this_host(void)
 {
 	struct utsname name = { 0 };
 	struct machine_facts facts = {
-#if defined(__x86_64__)
+/* 32-bit programs meet the same kernel. */
+#if defined(__x86_64__) || defined(__i386__)
 		.machine = MACHINE_X86_64,
 #elif defined(__aarch64__)
 		.machine = MACHINE_ARM64,

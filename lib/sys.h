@@ -7,6 +7,7 @@
 #ifndef SYS_H
 #define SYS_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -67,6 +68,25 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 	return a0;
 }
 
+#elif defined(__i386__)
+
+/* The sixth argument goes where the compiler may keep its frame. */
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	const long others[] = { number, f };
+	long result;
+
+	__asm__ volatile("pushl %%ebp\n\t"
+			 "movl 4(%%eax), %%ebp\n\t"
+			 "movl (%%eax), %%eax\n\t"
+			 "int $0x80\n\t"
+			 "popl %%ebp"
+			 : "=a"(result)
+			 : "a"(others), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+			 : "memory");
+	return result;
+}
+
 #else
 #error "write this machine's system call here, as above"
 #endif
@@ -74,7 +94,15 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 static inline long sys_mmap(void *address, size_t length, int prot, int flags, int fd,
 			    int64_t offset)
 {
+#ifdef SYS_mmap2
+	/* It counts offsets in units of 4 KiB, whatever the page. What it cannot say is refused. */
+	if (offset & 4095 || offset < 0 || offset >> 12 > UINT32_MAX)
+		return -EINVAL;
+	return sys_call6(SYS_mmap2, (long)address, (long)length, prot, flags, fd,
+			 (long)(offset >> 12));
+#else
 	return sys_call6(SYS_mmap, (long)address, (long)length, prot, flags, fd, offset);
+#endif
 }
 
 static inline long sys_munmap(uintptr_t address, size_t length)

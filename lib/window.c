@@ -202,7 +202,7 @@ static bool suits_file(int fd, uintptr_t place, size_t length, uint64_t offset)
 	if (fstatfs(fd, &status))
 		return false;
 	errno = EINVAL;
-	return status.f_type != HUGETLBFS_MAGIC ||
+	return (unsigned int)status.f_type != HUGETLBFS_MAGIC ||
 	       !((place | length | offset) & ((size_t)status.f_bsize - 1));
 }
 

@@ -33,7 +33,7 @@ static bool parse_size(const char *value, size_t *size)
 		shift += 10;
 		at++;
 	}
-	if (*at || number > SIZE_MAX >> shift)
+	if (*at || number > (uint64_t)SIZE_MAX >> shift)
 		return false;
 	*size = number << shift;
 	return true;

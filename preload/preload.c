@@ -13,13 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+/* The library's own headers speak of the build's off_t, which has 64 bits everywhere. */
+#define off_t off64_t
 #include "leaves.h"
 #include "place.h"
 #include "plan.h"
 #include "policy.h"
 #include "report.h"
+#undef off_t
 
 /* Mappings of anonymous memory do not merge once placed: below this they would use up map counts.
  */
@@ -37,7 +41,10 @@ static bool active;
 static struct policy policy;
 static struct alignmap_leaves file_leaves;
 static struct alignmap_leaves anonymous_leaves;
-/* The next mmap in line; the next mmap64 is alignmap_next_mmap. */
+/*
+ * The next mmap in line; the next mmap64 is alignmap_next_mmap. Where an off_t has 32 bits, mmap64
+ * is next for both: its offset says as much.
+ */
 static mmap_function *next_mmap;
 
 /*
@@ -111,7 +118,10 @@ static void *wrap(const struct mapping_call *call)
 
 void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
 {
-	return wrap(&(struct mapping_call){ address, length, prot, flags, fd, offset, next_mmap });
+	/* With 32 bits an offset has no sign, to the C library's mmap. */
+	off64_t whole = sizeof(offset) < sizeof(whole) ? (off64_t)(uint32_t)offset : offset;
+
+	return wrap(&(struct mapping_call){ address, length, prot, flags, fd, whole, next_mmap });
 }
 
 void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset)
@@ -215,8 +225,10 @@ __attribute__((constructor(102))) static void start(void)
 {
 	int saved = errno;
 
-	next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap");
 	alignmap_next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap64");
+	next_mmap = alignmap_next_mmap;
+	if (sizeof(off_t) == sizeof(off64_t))
+		next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap");
 	if (!getauxval(AT_SECURE) && was_preloaded()) {
 		read_policy(environ, &policy, report_complaint);
 		if (!policy.off) {
