@@ -273,6 +273,15 @@ int limit_address_space(struct address_space *now, size_t more)
 	return setrlimit(RLIMIT_AS, &limit);
 }
 
+void report_limit(const char *limit, const char *tried, const char *result)
+{
+	const char *setting = getenv("SETTING");
+
+	printf("# trust limits|%s%s%s|%s|%s\n", setting ? setting : "",
+	       setting && *limit ? ", " : "", limit, tried, result);
+	fflush(stdout);
+}
+
 int perf_event(void)
 {
 	struct perf_event_attr event = {

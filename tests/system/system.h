@@ -108,6 +108,12 @@ int limit_address_space(struct address_space *now, size_t more);
 		}                                                                         \
 	} while (0)
 
+/*
+ * Prints a row of a table about limits; what all ways have in common comes once for each. SETTING
+ * in the environment is how the process or the machine has been set for the test, if it has.
+ */
+void report_limit(const char *limit, const char *tried, const char *result);
+
 /* Sparse files of that length, already unlinked. */
 int memfd_of(off_t length);
 /* Returns -1 with errno set. */

@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * Calls that mmap(2) refuses, and such as it makes though there is no room for a reservation: what
- * comes of them is compared with the system call itself, one by one.
+ * Calls that mmap(2) refuses: what comes of them is compared with the system call itself, one by
+ * one.
  */
 #include "system.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define READ PROT_READ
@@ -263,145 +260,6 @@ static void types_and_flags_that_are_none(void **state)
 	close(file);
 }
 
-/* Maps by both ways: both must be granted. Returns where ours was, or NULL. */
-static char *granted(size_t length, int prot, int flags, int fd)
-{
-	char *theirs = map_raw(NULL, length, prot, flags, fd, 0);
-	char *ours;
-
-	if (theirs == MAP_FAILED || munmap(theirs, length))
-		return NULL;
-	errno = EXDEV;
-	ours = map(NULL, length, prot, flags, fd, 0);
-	return ours != MAP_FAILED && errno == EXDEV && munmap(ours, length) == 0 ? ours : NULL;
-}
-
-static int map_near_the_address_space_limit(void)
-{
-	const size_t pmd = pmd_size(), leaf = largest_leaf(), length = 2 * leaf;
-	const int file = memfd_of((off_t)length);
-	char *mapping;
-
-	/* To the byte; to what the smaller leaf's reservation takes; to what is too little. */
-	REQUIRE(limit_address_space(&before, length) == 0);
-	REQUIRE(granted(length, READ, MAP_SHARED, file));
-	REQUIRE(granted(length, READ, MAP_PRIVATE, file));
-	REQUIRE(granted(length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
-	REQUIRE(limit_address_space(&before, 4 * pmd) == 0);
-	REQUIRE(granted(4 * pmd, READ, MAP_SHARED, file));
-	REQUIRE(limit_address_space(&before, length + 4 * pmd) == 0);
-	for (int i = 0; i < 8; i++) {
-		map_raw(NULL, page_size(), READ, MAP_SHARED, file, 0);
-		mapping = granted(length, READ, MAP_SHARED, file);
-		REQUIRE(mapping && congruent(mapping, 0, pmd));
-	}
-	REQUIRE(limit_address_space(&before, length - page_size()) == 0);
-	errno = 0;
-	REQUIRE(map_raw(NULL, length, READ, MAP_SHARED, file, 0) == MAP_FAILED && errno == ENOMEM);
-	errno = 0;
-	REQUIRE(map(NULL, length, READ, MAP_SHARED, file, 0) == MAP_FAILED && errno == ENOMEM);
-	read_address_space(&after);
-	/* But for the eight pages above. */
-	REQUIRE(after.pages == before.pages);
-	return 0;
-}
-
-static void a_limit_that_leaves_no_room_for_a_reservation_refuses_no_mapping(void **state)
-{
-	(void)state;
-	if (SANITIZED)
-		skip_because("a sanitizer needs its address space (RLIMIT_AS)");
-	assert_int_equal(end_of(map_near_the_address_space_limit), 0);
-}
-
-static int map_near_the_limit_of_locked_memory(void)
-{
-	const size_t length = 4 * pmd_size();
-	const int file = memfd_of((off_t)length);
-	const struct rlimit limit = { length, length };
-
-	/* Root may lock what it likes. */
-	REQUIRE(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
-	if (geteuid() == 0)
-		REQUIRE(setresuid(65534, 65534, 65534) == 0);
-	REQUIRE(mlockall(MCL_FUTURE) == 0);
-	REQUIRE(map_raw(NULL, length + page_size(), READ, MAP_SHARED, file, 0) == MAP_FAILED);
-	REQUIRE(errno == EAGAIN);
-	REQUIRE(granted(length, READ, MAP_SHARED, file));
-	errno = 0;
-	REQUIRE(map(NULL, length + page_size(), READ, MAP_SHARED, file, 0) == MAP_FAILED);
-	REQUIRE(errno == EAGAIN);
-	return 0;
-}
-
-static void a_limit_of_locked_memory_refuses_no_mapping_either(void **state)
-{
-	(void)state;
-	if (SANITIZED)
-		skip_because("under a sanitizer mlockall() does nothing");
-	assert_int_equal(end_of(map_near_the_limit_of_locked_memory), 0);
-}
-
-/* How many mappings can still be made, by either way; errno is what ended it. */
-static int make_all(bool raw, int file)
-{
-	static char *made[64];
-	const size_t length = 4 * pmd_size();
-	int count = 0;
-	int ended;
-
-	while (count < (int)COUNT(made)) {
-		char *mapping = raw ? map_raw(NULL, length, READ, MAP_SHARED, file, 0)
-				    : map(NULL, length, READ, MAP_SHARED, file, 0);
-
-		if (mapping == MAP_FAILED)
-			break;
-		made[count++] = mapping;
-	}
-	ended = errno;
-	for (int i = 0; i < count; i++)
-		munmap(made[i], length);
-	errno = ended;
-	return count;
-}
-
-static int map_near_the_map_count_limit(void)
-{
-	const size_t page = page_size(), many = (size_t)4 << 20;
-	const int file = memfd_of((off_t)(4 * pmd_size()));
-	char *pages = map_raw(NULL, many * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t split = 1;
-
-	REQUIRE(pages != MAP_FAILED);
-	while (split < many && mprotect(pages + split * page, page, READ) == 0)
-		split += 2;
-	REQUIRE(errno == ENOMEM);
-	for (int room = 0; room < 8; room++) {
-		int ours, theirs;
-
-		theirs = make_all(true, file);
-		REQUIRE(errno == ENOMEM);
-		ours = make_all(false, file);
-		REQUIRE(errno == ENOMEM);
-		if (ours != theirs) {
-			fprintf(stderr, "# %d mappings, but by the system call %d\n", ours, theirs);
-			return 1;
-		}
-		REQUIRE(theirs >= room);
-		/* Merges three into one. */
-		split -= 2;
-		REQUIRE(mprotect(pages + split * page, page, PROT_NONE) == 0);
-	}
-	return 0;
-}
-
-static void the_map_count_limit_is_where_it_was(void **state)
-{
-	(void)state;
-	need_map_count_in_reach();
-	assert_int_equal(end_of(map_near_the_map_count_limit), 0);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,9 +267,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(access_that_the_descriptor_does_not_give),
 		cmocka_unit_test(lengths_and_offsets_that_are_none),
 		cmocka_unit_test(types_and_flags_that_are_none),
-		cmocka_unit_test(a_limit_that_leaves_no_room_for_a_reservation_refuses_no_mapping),
-		cmocka_unit_test(a_limit_of_locked_memory_refuses_no_mapping_either),
-		cmocka_unit_test(the_map_count_limit_is_where_it_was),
 	};
 
 	choose_way(argc, argv);
