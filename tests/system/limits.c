@@ -546,6 +546,9 @@ static int map_near_the_commit_limit(void)
 	const size_t pmd = pmd_size();
 	int wrong = 0;
 
+	/* Whoever reads our output is root, and keeps vm.admin_reserve_kbytes. */
+	if (geteuid() == 0)
+		REQUIRE(setresuid(65534, 65534, 65534) == 0);
 	reservations_are_free = true;
 	for (size_t i = 0; i < COUNT(lefts); i++) {
 		size_t left = left_to_commit() / pmd * pmd;
