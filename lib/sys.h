@@ -128,7 +128,12 @@ static inline long sys_munlock(uintptr_t address, size_t length)
  */
 static inline long sys_fstat(int fd, struct stat *status)
 {
+#ifdef SYS_fstat64
+	/* With 64 bits in an off_t, struct stat is this one's. */
+	return sys_call6(SYS_fstat64, fd, (long)status, 0, 0, 0, 0);
+#else
 	return sys_call6(SYS_fstat, fd, (long)status, 0, 0, 0, 0);
+#endif
 }
 
 /* Whether a system call's result is an error: the kernel keeps the top 4095 values for that. */

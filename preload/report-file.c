@@ -61,8 +61,8 @@ static bool is_stored(int place)
 	struct statfs system;
 
 	return fstatfs(place, &system) == 0 &&
-	       (system.f_blocks || system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC ||
-		system.f_type == FUSE_MAGIC);
+	       (system.f_blocks || system.f_type == TMPFS_MAGIC ||
+		(unsigned int)system.f_type == RAMFS_MAGIC || system.f_type == FUSE_MAGIC);
 }
 
 /* What speaks against the file at @place, but for what it holds; NULL if nothing does. */
