@@ -5,9 +5,10 @@
 #
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
-# --ci      also what a change must pass: clang, fuzzing, formatting, licences, shell scripts,
-#           meson dist
-# --full    --ci, and what takes long
+# --ci      also what a change must pass: clang, fuzzing, real programs, load, formatting,
+#           licences, shell scripts, meson dist
+# --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
+#           the programs, and how random addresses are. Leaves tests/TRUST.md anew in that folder.
 # --no-lab  not the lab, which takes most of the time
 # -b        where to build (default: build-tests in the project's folder)
 set -euo pipefail
@@ -31,7 +32,8 @@ done
 mkdir -p "$builds"
 results=$builds/results.tap
 rows=$builds/trust.rows
-: >"$results" >"$rows"
+: >"$results"
+: >"$rows"
 started=$SECONDS
 
 say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
@@ -57,6 +59,8 @@ check() { # NAME COMMAND...
 	echo "$verdict - $name" | tee -a "$results"
 }
 
+page() { tests/trust/page "$rows" >"$builds/TRUST.md"; }
+
 build() { # NAME MESON_OPTIONS...
 	local name=$1
 	shift
@@ -79,9 +83,20 @@ run() { # NAME MESON_TEST_ARGUMENTS...
 	[ "$status" = 0 ] || echo "not ok - $name: meson test ended with $status" >>"$results"
 }
 
+# What prints TAP by itself, and must print some.
+log_of() { # NAME COMMAND...
+	local name=$1
+	shift
+	"$@" 2>&1 | tee "$builds/$name.log" || true
+	record "$name" "$builds/$name.log"
+	grep -q '^\(not \)\?ok' "$builds/$name.log" ||
+		echo "not ok - $name: did not run" >>"$results"
+}
+
 purposes=(build test)
 [ $lab = no ] || purposes+=(lab)
-[ $ci = no ] || purposes+=(ci)
+[ $ci = no ] || purposes+=(ci programs)
+[ $full = no ] || purposes+=(programs_full)
 tests/lab/need "${purposes[@]}"
 
 # The example's way by a cdev is for headers that not every machine has.
@@ -106,10 +121,15 @@ if [ $ci = yes ]; then
 	run clang --suite unit --suite system
 	say 'the parsers of VFIO regions and of smaps, fuzzed for a minute'
 	# An input that fails is left beside the log.
-	(here=$PWD && cd "$builds" && "$here/tests/fuzz/run" 60) 2>&1 |
-		tee "$builds/fuzz.log" || true
-	record fuzz "$builds/fuzz.log"
-	grep -q '^\(not \)\?ok' "$builds/fuzz.log" || echo 'not ok - fuzz: did not run' >>"$results"
+	here=$PWD
+	log_of fuzz env -C "$builds" "$here/tests/fuzz/run" 60
+	say 'real programs, and what they do without'
+	options=(-b "$builds/gcc")
+	[ $full = no ] || options+=(--full)
+	log_of programs tests/trust/programs "${options[@]}"
+	say 'two minutes of 32 threads, and ten million mappings'
+	run gcc --suite load
+	[ $full = no ] || run gcc --benchmark randomization --logbase testlog
 	say 'the tree'
 	check 'gcc, without optimization, warns of nothing' build gcc-O0 -Dbuildtype=debug
 	mapfile -t sources < <(git ls-files '*.[ch]')
@@ -124,9 +144,13 @@ fi
 
 if [ $lab = yes ]; then
 	say "the lab: Debian's kernels with VFIO"
-	tests/lab/run -b "$builds/gcc" 2>&1 | tee "$builds/lab.log" || true
-	record lab "$builds/lab.log"
-	grep -q '^ok' "$builds/lab.log" || echo 'not ok - lab: no test ran' >>"$results"
+	log_of lab tests/lab/run -b "$builds/gcc"
+fi
+
+if [ $ci = yes ]; then
+	say "the figures of tests/TRUST.md: $builds/TRUST.md"
+	check 'they make a page' page
+	check 'tests/TRUST.md has a row for each' tests/trust/page -c tests/TRUST.md "$rows"
 fi
 
 failed=$(grep -c '^not ok' "$results" || true)
