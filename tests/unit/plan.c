@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "../fuzz/replay.h"
 #include "alignmap.h"
 #include "plan.h"
 
@@ -247,6 +248,12 @@ static void wrong_arguments_are_refused_and_change_nothing(void **state)
 	REFUSED(alignmap_plan(&machines[3], 16 * K, 4 * K, &plan));
 }
 
+static void the_fuzzers_corpus_is_planned(void **state)
+{
+	(void)state;
+	assert_true(replay(CORPUS "/plan") > 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +262,7 @@ int main(void)
 		cmocka_unit_test(known_plans),
 		cmocka_unit_test(lengths_near_the_end_are_counted_or_refused),
 		cmocka_unit_test(wrong_arguments_are_refused_and_change_nothing),
+		cmocka_unit_test(the_fuzzers_corpus_is_planned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "../fuzz/replay.h"
 #include "policy.h"
 
 static unsigned int complaints;
@@ -156,6 +157,12 @@ static void a_minimum_above_the_maximum_is_named_and_ignored(void **state)
 	assert_int_equal(policy.min_leaf, policy.max_leaf);
 }
 
+static void the_fuzzers_corpus_is_read(void **state)
+{
+	(void)state;
+	assert_true(replay(CORPUS "/environment") > 10);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -164,6 +171,7 @@ int main(void)
 		cmocka_unit_test(every_bad_value_is_named_once_and_ignored),
 		cmocka_unit_test(a_bad_value_does_not_spoil_a_good_one),
 		cmocka_unit_test(a_minimum_above_the_maximum_is_named_and_ignored),
+		cmocka_unit_test(the_fuzzers_corpus_is_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
