@@ -131,8 +131,8 @@ static int cdev_unmap(const struct bar *bar)
 }
 #else
 #define open_cdev() 0
-#define cdev_map(area, iova) -1
-#define cdev_unmap(bar) -1
+#define cdev_map(area, iova) (-1)
+#define cdev_unmap(bar) (-1)
 #endif
 
 static int dma_map(const struct alignmap_vfio_area *area, uint64_t iova)
@@ -256,7 +256,7 @@ static void give(const struct bar *bar)
 static void reset(void)
 {
 	struct vfio_device_info about = { .argsz = sizeof(about) };
-	int can;
+	unsigned int can;
 
 	must(ioctl(device, VFIO_DEVICE_GET_INFO, &about), "cannot be asked (see dmesg)");
 	can = about.flags & VFIO_DEVICE_FLAGS_RESET;

@@ -20,7 +20,7 @@ static bool parse_size(const char *value, size_t *size)
 	if (at == value || !number)
 		return false;
 	switch (*at) {
-	case 'T':
+	case 'T': /* NOLINT(bugprone-branch-clone): each falls through */
 		shift += 10;
 		/* fall through */
 	case 'G':

@@ -185,6 +185,8 @@ static bool needs(const struct link_map *map, const char *soname)
 	if ((uintptr_t)strings < map->l_addr)
 		strings += map->l_addr;
 	for (const ElfW(Dyn) *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++)
+		/* Whoever has a DT_NEEDED has a DT_STRTAB, else ld.so had not loaded it. */
+		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
 		if (entry->d_tag == DT_NEEDED && strcmp(strings + entry->d_un.d_val, soname) == 0)
 			return true;
 	return false;

@@ -148,7 +148,7 @@ static uint64_t parse(const char *text)
 				break;
 			at = end;
 			switch (*at) {
-			case 'G':
+			case 'G': /* NOLINT(bugprone-branch-clone): it falls through */
 				term <<= 10;
 				/* fall through */
 			case 'M':
