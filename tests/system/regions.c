@@ -1226,11 +1226,23 @@ static void threads_that_enable_and_disable_one_region_leave_it_whole(void **sta
 	check_and_unmap(shared_region);
 }
 
+static void no_region_is_neither_enabled_nor_disabled(void **state)
+{
+	(void)state;
+	errno = 0;
+	assert_int_equal(alignmap_vfio_disable(NULL), -1);
+	assert_int_equal(errno, EINVAL);
+	errno = 0;
+	assert_int_equal(alignmap_vfio_enable(NULL), -1);
+	assert_int_equal(errno, EINVAL);
+}
+
 #define test(name) cmocka_unit_test_setup(name, make_device)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		test(no_region_is_neither_enabled_nor_disabled),
 		test(a_region_lies_congruent_with_its_offset_page_by_page),
 		test(areas_and_holes_lie_where_the_region_has_them),
 		test(a_region_of_the_largest_leaf_is_congruent_around_its_hole),

@@ -1574,11 +1574,27 @@ static void what_is_released_is_gone_and_nothing_beside_it(void **state)
 	close(file);
 }
 
+static void no_window_takes_no_piece_and_gives_none_back(void **state)
+{
+	const int fd = memfd_of((off_t)page_size());
+
+	(void)state;
+	errno = 0;
+	assert_ptr_equal(alignmap_window_map(NULL, page_size(), PROT_READ, MAP_SHARED, fd, 0),
+			 MAP_FAILED);
+	assert_int_equal(errno, EINVAL);
+	errno = 0;
+	assert_int_equal(alignmap_window_unmap(NULL, 0, page_size()), -1);
+	assert_int_equal(errno, EINVAL);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_window_is_congruent_and_exactly_its_length_is_held),
 		cmocka_unit_test(options_that_are_not_as_described_are_refused),
+		cmocka_unit_test(no_window_takes_no_piece_and_gives_none_back),
 		cmocka_unit_test(ranges_that_are_none_are_not_reserved),
 		cmocka_unit_test(a_window_may_end_where_offsets_end),
 		cmocka_unit_test(where_there_is_no_room_a_smaller_leaf_does_unless_strict),
