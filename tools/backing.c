@@ -257,6 +257,7 @@ static struct backing anonymous(const struct surroundings *around, const struct 
 static void add_mapping(struct selection *selection, size_t room, const struct mapping *mapping)
 {
 	if (!selection->mappings)
+		/* Pointers are what it holds. NOLINTNEXTLINE(bugprone-sizeof-expression) */
 		selection->mappings = calloc(room, sizeof(*selection->mappings));
 	if (!selection->mappings)
 		err(2, NULL);

@@ -238,7 +238,8 @@ static inline struct census take_census(struct alignmap_window *window, uint64_t
 		assert_int_equal(extent.offset, offset);
 		assert_ptr_equal(extent.address, address);
 		assert_true(extent.length && extent.length % page_size() == 0);
-		/* fail_msg() does not return. NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
+		/* fail_msg() does not return. */
+		/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
 		for (; at < (uintptr_t)extent.address + extent.length; at = vma.end) {
 			if (extent.state == ALIGNMAP_LOST)
 				break;
