@@ -5,8 +5,8 @@
 #
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
-# --ci      also what a change must pass: clang, fuzzing, real programs, load, formatting,
-#           licences, shell scripts, meson dist
+# --ci      also what a change must pass: clang, fuzzing, real programs, load, clang-tidy,
+#           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist
 # --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
 #           the programs, and how random addresses are. Leaves tests/TRUST.md anew in that folder.
 # --no-lab  not the lab, which takes most of the time
@@ -119,7 +119,7 @@ if [ $ci = yes ]; then
 	say 'clang'
 	CC=clang build clang
 	run clang --suite unit --suite system
-	say 'the parsers of VFIO regions and of smaps, fuzzed for a minute'
+	say 'what others write, and the plan, fuzzed for a minute each'
 	# An input that fails is left beside the log.
 	here=$PWD
 	log_of fuzz env -C "$builds" "$here/tests/fuzz/run" 60
@@ -130,6 +130,10 @@ if [ $ci = yes ]; then
 	say 'two minutes of 32 threads, and ten million mappings'
 	run gcc --suite load
 	[ $full = no ] || run gcc --benchmark randomization --logbase testlog
+	say 'clang-tidy, cppcheck, memcheck, coverage'
+	log_of analysis tests/trust/analysis "$builds/gcc"
+	log_of valgrind tests/trust/valgrind "$builds/valgrind"
+	log_of coverage tests/trust/coverage "$builds/coverage"
 	say 'the tree'
 	check 'gcc, without optimization, warns of nothing' build gcc-O0 -Dbuildtype=debug
 	mapfile -t sources < <(git ls-files '*.[ch]')

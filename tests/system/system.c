@@ -177,7 +177,7 @@ pid_t fork_child(void)
 	if (pid == 0) {
 		for (size_t i = 0; i < COUNT(caught); i++)
 			signal(caught[i], SIG_DFL);
-		alarm(100);
+		alarm(300);
 	}
 	return pid;
 }
