@@ -10,11 +10,6 @@
 #include <dirent.h>
 #include <stdatomic.h>
 
-/* Those of Linux for mmap and munmap, of drivers, and of filters. */
-static const int errors[] = { EACCES, EAGAIN, EBADF,	  EBUSY,     EEXIST, EFAULT, EINTR,
-			      EINVAL, EIO,    ENFILE,	  ENODEV,    ENOMEM, ENOSPC, ENOSYS,
-			      ENXIO,  EPERM,  EOPNOTSUPP, EOVERFLOW, EROFS,  ETXTBSY };
-
 /* Which calls fail. */
 enum failing {
 	THE_NTH,
@@ -218,28 +213,28 @@ static void say(void)
 		if (getenv(variables[i]))
 			snprintf(by + strlen(by), sizeof(by) - strlen(by), ", %s=%s", variables[i],
 				 getenv(variables[i]));
-	print_message("# trust failures|one mapping: %s|mmap, munmap, madvise, %s|%lu, by %zu "
+	print_message("# trust failures|one mapping: %s|mmap, munmap, madvise, %s|%lu, by %d "
 		      "errnos|a mapping or the call's own errno; mappings, VmSize and "
 		      "descriptors as before\n",
-		      by, getenv("ALIGNMAP_LOG") ? "write" : "fstat", injected, COUNT(errors));
+		      by, getenv("ALIGNMAP_LOG") ? "write" : "fstat", injected, MMAP_ERRORS);
 }
 
 static void fail_each_in_turn(void)
 {
 	begin();
 	for (size_t kind = 0; kind < COUNT(kinds); kind++) {
-		for (size_t i = 0; i < COUNT(errors); i++) {
+		for (size_t i = 0; i < MMAP_ERRORS; i++) {
 			unsigned int nth = 0;
 
-			while (try(&kinds[kind], THE_NTH, ++nth, errors[i]))
+			while (try(&kinds[kind], THE_NTH, ++nth, mmap_errors[i]))
 				;
 			/* The one that the program makes, at least. */
 			assert_true(nth > 1);
 			/* From the first munmap on is another test's. */
-			try(&kinds[kind], FROM_THE_NTH_ON, 1, errors[i]);
-			try(&kinds[kind], EACH_CLAIM, 0, errors[i]);
-			try(&kinds[kind], EACH_RESERVATION, 0, errors[i]);
-			try(&kinds[kind], EACH_OTHER, 0, errors[i]);
+			try(&kinds[kind], FROM_THE_NTH_ON, 1, mmap_errors[i]);
+			try(&kinds[kind], EACH_CLAIM, 0, mmap_errors[i]);
+			try(&kinds[kind], EACH_RESERVATION, 0, mmap_errors[i]);
+			try(&kinds[kind], EACH_OTHER, 0, mmap_errors[i]);
 		}
 	}
 	say();
@@ -284,8 +279,8 @@ static void where_munmap_always_fails_one_reservation_stays_and_no_other_is_made
 	(void)state;
 	if (SANITIZED)
 		skip_because("a sanitizer makes such calls for itself");
-	for (size_t i = 0; i < COUNT(errors); i++) {
-		refused_error = errors[i];
+	for (size_t i = 0; i < MMAP_ERRORS; i++) {
+		refused_error = mmap_errors[i];
 		if (in_a_child(refuse_every_munmap) == SKIPPED)
 			skip_because("seccomp's user notification is not permitted");
 	}
@@ -300,7 +295,7 @@ static void reserve_a_window(void)
 	release(reserve(page_size(), length, NULL));
 	if (!be_watched(numbers, COUNT(numbers), decide))
 		_exit(SKIPPED);
-	for (size_t i = 0; i < COUNT(errors); i++) {
+	for (size_t i = 0; i < MMAP_ERRORS; i++) {
 		unsigned int nth = 0;
 
 		do {
@@ -308,7 +303,7 @@ static void reserve_a_window(void)
 
 			read_address_space(&before);
 			errno = EXDEV;
-			arm(THE_NTH, ++nth, errors[i]);
+			arm(THE_NTH, ++nth, mmap_errors[i]);
 			window = alignmap_window_reserve(page_size(), length, NULL);
 			watch.armed = false;
 			/* A smaller leaf size, at least. */
@@ -323,17 +318,16 @@ static void reserve_a_window(void)
 		assert_true(nth > 3);
 
 		read_address_space(&before);
-		arm(FROM_THE_NTH_ON, 1, errors[i]);
+		arm(FROM_THE_NTH_ON, 1, mmap_errors[i]);
 		assert_null(alignmap_window_reserve(page_size(), length, NULL));
 		watch.armed = false;
-		assert_int_equal(errno, errors[i]);
+		assert_int_equal(errno, mmap_errors[i]);
 		read_address_space(&after);
 		assert_string_equal(before.vmas, after.vmas);
 	}
-	print_message(
-		"# trust failures|a window, reserved|mmap, munmap, munlock|%lu, by %zu errnos|"
-		"the window or the reservation's errno; mappings and VmSize as before\n",
-		injected, COUNT(errors));
+	print_message("# trust failures|a window, reserved|mmap, munmap, munlock|%lu, by %d errnos|"
+		      "the window or the reservation's errno; mappings and VmSize as before\n",
+		      injected, MMAP_ERRORS);
 }
 
 static void whatever_call_fails_a_window_is_reserved_whole_or_not_at_all(void **state)

@@ -858,17 +858,16 @@ static const size_t starts[] = { 1, 4, 9, 13 };
 
 static void a_region_that_is_refused_in_the_middle_leaves_nothing(void **state)
 {
-	static const int errors[] = { ENXIO, EACCES, EAGAIN, ENOMEM, EINVAL };
 
 	(void)state;
 	make_sparse();
 	assert_int_equal(alignmap_vfio_unmap(map_device()), 0);
 	read_address_space(&before);
 	for (size_t i = 0; i < COUNT(starts); i++) {
-		for (size_t j = 0; j < COUNT(errors); j++) {
+		for (size_t j = 0; j < MMAP_ERRORS; j++) {
 			device.refused = BASE + starts[i] * page_size();
-			device.refusal = errors[j];
-			assert_refused(errors[j]);
+			device.refusal = mmap_errors[j];
+			assert_refused(mmap_errors[j]);
 		}
 	}
 	device.refusal = 0;
@@ -1130,7 +1129,6 @@ static bool fail_one_call(enum operation failed, unsigned int nth, int error)
 static int fail_each_call(void)
 {
 	static const int numbers[] = { SYS_mmap, SYS_munmap, SYS_mremap, SYS_munlock };
-	static const int errors[] = { ENOMEM, EAGAIN, EPERM, EACCES, EINVAL, EFAULT, ENOSYS };
 	unsigned long injected = 0;
 
 	/* cmocka would go on with the next test otherwise. */
@@ -1140,19 +1138,19 @@ static int fail_each_call(void)
 	REQUIRE(alignmap_vfio_unmap(map_device()) == 0);
 	REQUIRE(be_watched(numbers, COUNT(numbers), fail_the_nth));
 	for (enum operation operation = MAP; operation <= UNMAP; operation++) {
-		for (size_t i = 0; i < COUNT(errors); i++) {
+		for (size_t i = 0; i < MMAP_ERRORS; i++) {
 			unsigned int nth = 1;
 
-			while (fail_one_call(operation, nth, errors[i]))
+			while (fail_one_call(operation, nth, mmap_errors[i]))
 				nth++;
 			REQUIRE(nth > 1);
 			injected += nth - 1;
 		}
 	}
 	printf("# trust failures|a region of four areas: mapped, disabled, enabled, unmapped|mmap, "
-	       "munmap, mremap, munlock|%lu, by %zu errnos|as it should be, or the errno and then "
+	       "munmap, mremap, munlock|%lu, by %d errnos|as it should be, or the errno and then "
 	       "repeated; mappings and VmSize as before, but for lost places\n",
-	       injected, COUNT(errors));
+	       injected, MMAP_ERRORS);
 	fflush(stdout);
 	return 0;
 }

@@ -13,6 +13,11 @@
 
 #include <linux/filter.h>
 
+const int mmap_errors[MMAP_ERRORS] = { EACCES, EAGAIN,	   EBADF,     EBUSY,  EEXIST,
+				       EFAULT, EINTR,	   EINVAL,    EIO,    ENFILE,
+				       ENODEV, ENOMEM,	   ENOSPC,    ENOSYS, ENXIO,
+				       EPERM,  EOPNOTSUPP, EOVERFLOW, EROFS,  ETXTBSY };
+
 int filter_calls(const int *numbers, size_t count, uint32_t action, unsigned int flags)
 {
 	struct sock_filter filter[16];

@@ -13,6 +13,10 @@
 
 #include <linux/seccomp.h>
 
+/* The errnos of Linux for mmap and munmap, of drivers, and of filters. */
+#define MMAP_ERRORS 20
+extern const int mmap_errors[MMAP_ERRORS];
+
 /* What comes of a call: an errno; or else a result of what was done in its place; or it is made. */
 struct verdict {
 	int error;

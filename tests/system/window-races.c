@@ -411,7 +411,6 @@ static void fail_in_turn(struct trial trial)
 static void fail_each_call_in_turn(void)
 {
 	static const int numbers[] = { SYS_mmap, SYS_munmap, SYS_mremap };
-	static const int errors[] = { ENOMEM, EINVAL, EPERM, EAGAIN, EFAULT, ENOSYS, EEXIST };
 	struct trial trial = { 0 };
 
 	file = stamped_file(2 * WINDOW);
@@ -423,11 +422,11 @@ static void fail_each_call_in_turn(void)
 	/* The heap is as large as it will be, then. */
 	for (int op = 0; op < OPERATIONS; op++)
 		try_once(&(struct trial){ .operation = (enum operation)op });
-	for (int i = 0; i < OPERATIONS * (int)COUNT(errors) * 4; i++) {
+	for (int i = 0; i < OPERATIONS * MMAP_ERRORS * 4; i++) {
 		trial.operation = (enum operation)(i % OPERATIONS);
-		trial.error = errors[i / OPERATIONS % (int)COUNT(errors)];
-		trial.takes_gaps = i / OPERATIONS / (int)COUNT(errors) % 2;
-		trial.leaves_gap = i / OPERATIONS / (int)COUNT(errors) / 2;
+		trial.error = mmap_errors[i / OPERATIONS % MMAP_ERRORS];
+		trial.takes_gaps = i / OPERATIONS / MMAP_ERRORS % 2;
+		trial.leaves_gap = i / OPERATIONS / MMAP_ERRORS / 2;
 		/* The kernel unmaps nothing before it fails so (lib/window.c says why). */
 		if (trial.leaves_gap && (trial.error == EPERM || trial.error == ENOSYS))
 			continue;
@@ -441,10 +440,10 @@ static void fail_each_call_in_turn(void)
 	}
 	print_message(
 		"# trust failures|a window's pieces: mapped, unmapped, released|mmap, munmap, "
-		"mremap|%lu, by %zu errnos, with and without a thread that takes what is "
+		"mremap|%lu, by %d errnos, with and without a thread that takes what is "
 		"free|the window says what is; nothing foreign touched; nothing left but lost "
 		"places\n",
-		trials, COUNT(errors));
+		trials, MMAP_ERRORS);
 }
 
 static void whatever_call_fails_nothing_foreign_is_touched_and_the_window_says_what_is(void **state)
