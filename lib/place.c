@@ -55,10 +55,39 @@ long alignmap_unmap(uintptr_t start, size_t length)
 }
 
 /*
- * Set where a reservation could not be released, as under a filter that refuses munmap: it stays,
- * and no other one is made that would stay, too.
+ * A reservation that could not be released: near vm.max_map_count, say, or under a filter that
+ * refuses munmap. While there is one no other is made, that could stay, too.
  */
-static atomic_bool stuck;
+static struct {
+	atomic_uintptr_t start; /* 0: none; BUSY: one that somebody sees to */
+	size_t length;
+} stuck;
+
+#define BUSY 1
+
+static bool nothing_is_stuck(void)
+{
+	uintptr_t start = atomic_load_explicit(&stuck.start, memory_order_acquire);
+
+	if (!start)
+		return true;
+	if (start == BUSY || !atomic_compare_exchange_strong(&stuck.start, &start, BUSY))
+		return false;
+	if (!sys_failed(sys_munmap(start, stuck.length)))
+		start = 0;
+	atomic_store_explicit(&stuck.start, start, memory_order_release);
+	return !start;
+}
+
+static void remember_stuck(uintptr_t start, size_t length)
+{
+	uintptr_t none = 0;
+
+	if (!atomic_compare_exchange_strong(&stuck.start, &none, BUSY))
+		return;
+	stuck.length = length;
+	atomic_store_explicit(&stuck.start, start, memory_order_release);
+}
 
 /*
  * An address that is congruent and was free a moment ago, or 0. It is the lowest part of a
@@ -76,8 +105,7 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	size_t reserve;
 	long start;
 
-	if (atomic_load_explicit(&stuck, memory_order_relaxed) ||
-	    __builtin_add_overflow(length, alignment - page, &reserve) ||
+	if (!nothing_is_stuck() || __builtin_add_overflow(length, alignment - page, &reserve) ||
 	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve) ||
 	    __builtin_mul_overflow(reserve, 1 + depth, &reserve))
 		return 0;
@@ -85,7 +113,7 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	if (sys_failed(start))
 		return depth ? find_window(call, alignment, 0) : 0;
 	if (sys_failed(alignmap_unmap((uintptr_t)start, reserve))) {
-		atomic_store_explicit(&stuck, true, memory_order_relaxed);
+		remember_stuck((uintptr_t)start, reserve);
 		return 0;
 	}
 	highest = (uintptr_t)start + alignment - page;

@@ -129,7 +129,8 @@ static inline long sys_munlock(uintptr_t address, size_t length)
 static inline long sys_fstat(int fd, struct stat *status)
 {
 #ifdef SYS_fstat64
-	/* With 64 bits in an off_t, struct stat is this one's. */
+	/* With 64 bits in an off_t struct stat is this one's, but not with 64 bits in a time_t. */
+	_Static_assert(sizeof(time_t) == sizeof(long), "build without _TIME_BITS=64");
 	return sys_call6(SYS_fstat64, fd, (long)status, 0, 0, 0, 0);
 #else
 	return sys_call6(SYS_fstat, fd, (long)status, 0, 0, 0, 0);

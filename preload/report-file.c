@@ -36,7 +36,10 @@ static int open_unlinked(const char *path, int flags)
 	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 }
 
-/* Opens what was found before; -1 if it cannot be opened, or is something else by now. */
+/*
+ * Opens what was found before; -1 if it cannot be opened, or is something else by now. Who holds
+ * what was found keeps its inode's number from being given to another file.
+ */
 static int open_found(const char *path, int flags, const struct stat *found, const char **why)
 {
 	int fd = open_unlinked(path, flags | O_NOCTTY | O_NONBLOCK);
@@ -130,9 +133,10 @@ int open_report_file(const char *path, const char **why)
 			*why = "the kernel (before 5.6) or a seccomp filter has no openat2 for it";
 		return -1;
 	}
+	fd = -1;
 	*why = fstat(place, &found) ? strerror(errno) : objection(place, &found);
+	if (!*why && is_report(path, &found, why))
+		fd = open_found(path, O_WRONLY | O_APPEND, &found, why);
 	close(place);
-	if (*why || !is_report(path, &found, why))
-		return -1;
-	return open_found(path, O_WRONLY | O_APPEND, &found, why);
+	return fd;
 }

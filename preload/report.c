@@ -12,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "leaves.h"
@@ -42,7 +41,6 @@ struct sink {
 	atomic_int fd;
 	dev_t device;
 	ino_t inode;
-	bool guarded;	     /* writing may raise SIGPIPE or SIGXFSZ */
 	bool standard_error; /* or a duplicate of it */
 };
 
@@ -132,7 +130,6 @@ static int move_high(int fd)
 static void open_sink(struct sink *sink, const char *destination, const char *name)
 {
 	struct text variable = { 0 };
-	struct rlimit limit;
 	struct stat status;
 	const char *why;
 	int fd, low;
@@ -165,8 +162,6 @@ static void open_sink(struct sink *sink, const char *destination, const char *na
 	}
 	sink->device = status.st_dev;
 	sink->inode = status.st_ino;
-	sink->guarded = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) ||
-			(getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY);
 	atomic_store_explicit(&sink->fd, fd, memory_order_relaxed);
 	report_wanted = true;
 }
@@ -214,33 +209,34 @@ void report_open(const struct policy *policy)
 }
 
 /*
- * One write(2). Neither a broken pipe nor a limit of file sizes may end the program for our sake:
- * where there can be such, their signals are held back, and taken away if it was this write that
- * raised them.
+ * One write(2). Neither a broken pipe nor a limit of file sizes, which a program may lower at any
+ * time, may end it for our sake: their signals are held back, and taken away if it was this write
+ * that raised them. What the C library has for that are cancellation points, and mmap is none.
  */
-static void write_text(int fd, const struct text *text, bool guarded)
+static void write_text(int fd, const struct text *text)
 {
-	const struct timespec now = { 0 };
+	const long now[2] = { 0, 0 };
 	sigset_t raised, before, pending;
-	ssize_t written;
+	long written;
 
-	if (guarded) {
-		sigemptyset(&pending);
-		sigemptyset(&raised);
-		sigaddset(&raised, SIGPIPE);
-		sigaddset(&raised, SIGXFSZ);
-		pthread_sigmask(SIG_BLOCK, &raised, &before);
-		/* None is pending that was not held back; VMMs' filters do not know this call. */
-		if (sigismember(&before, SIGPIPE) || sigismember(&before, SIGXFSZ))
-			sigpending(&pending);
+	sigemptyset(&pending);
+	sigemptyset(&raised);
+	sigaddset(&raised, SIGPIPE);
+	sigaddset(&raised, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &raised, &before);
+	/* None is pending that was not held back; VMMs' filters do not know this call. */
+	if (sigismember(&before, SIGPIPE) || sigismember(&before, SIGXFSZ))
+		sigpending(&pending);
+	written = sys_call6(SYS_write, fd, (long)text->bytes, (long)text->length, 0, 0, 0);
+	if (written == -EPIPE || written == -EFBIG) {
+		const int signal = written == -EPIPE ? SIGPIPE : SIGXFSZ;
+
+		sigdelset(&raised, signal == SIGPIPE ? SIGXFSZ : SIGPIPE);
+		if (!sigismember(&pending, signal))
+			sys_call6(SYS_rt_sigtimedwait, (long)&raised, 0, (long)now, _NSIG / 8, 0,
+				  0);
 	}
-	written = write(fd, text->bytes, text->length);
-	if (guarded) {
-		if (written < 0 && (errno == EPIPE || errno == EFBIG) &&
-		    !sigismember(&pending, errno == EPIPE ? SIGPIPE : SIGXFSZ))
-			sigtimedwait(&raised, NULL, &now);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void report_complaint(const char *variable, const char *why)
@@ -252,7 +248,7 @@ void report_complaint(const char *variable, const char *why)
 	add_string(&text, ": ignored: ");
 	add_string(&text, why);
 	add_string(&text, "\n");
-	write_text(STDERR_FILENO, &text, true);
+	write_text(STDERR_FILENO, &text);
 }
 
 static void count(atomic_ulong *counter, unsigned long more)
@@ -304,7 +300,7 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 		add_number(&text, (uint64_t)error, 10, 0);
 	}
 	add_string(&text, "\n");
-	write_text(fd, &text, log_sink.guarded);
+	write_text(fd, &text);
 }
 
 void report_placement(const struct mapping_call *call, const struct placement *placement,
@@ -468,5 +464,5 @@ void report_close(void)
 	if (!still_ours(&stats, fd) || getpid() != pid)
 		return;
 	add_summary(&text);
-	write_text(fd, &text, stats.guarded);
+	write_text(fd, &text);
 }

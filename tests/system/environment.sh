@@ -179,6 +179,14 @@ done
 run ALIGNMAP_LOG=1 heldpipe
 same 'a program that holds SIGPIPE back has none of ours pending, and its own still' \
 	'pending 0, raised 1' "$(cat "$scratch/out")"
+run ALIGNMAP_LOG="$scratch/heldlimit" heldlimit
+same 'a program that may write no more runs on, and its own SIGPIPE is still to come' 'raised 1' \
+	"$(cat "$scratch/out")"
+for variables in '' "ALIGNMAP_LOG=$scratch/cancelled" ALIGNMAP_LOG=1; do
+	run ${variables:+"$variables"} cancelled
+	same "${variables/$scratch\//}, and a thread that is to be cancelled: mmap does not do it" \
+		'ran on 1' "$(cat "$scratch/out")"
+done
 # A line at the end of a file that is larger than the limit would raise SIGXFSZ.
 for variable in ALIGNMAP_STATS ALIGNMAP_LOG; do
 	echo libalignmap >"$scratch/limited" && truncate -s 16G "$scratch/limited"

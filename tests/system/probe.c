@@ -14,14 +14,17 @@
  *   probe closeall DIR       closes every descriptor, and opens as many files of its own as it can
  *   probe brokenpipe STATUS  runs "probe exit" with a standard error that nobody reads any more
  *   probe heldpipe           the same, holding SIGPIPE back: whether it is pending, then raised
- *   probe exit STATUS        maps, and exits so
- *   probe list               runs ls, without the preload, on its descriptors
- *   probe nothp              runs "probe exit 0" after PR_SET_THP_DISABLE
+ *   probe heldlimit          may not write to files any more, and holds SIGPIPE back, pending:
+ * whether that is raised then probe cancelled          maps in a thread that is to be cancelled:
+ * whether that runs on probe exit STATUS        maps, and exits so probe list               runs
+ * ls, without the preload, on its descriptors probe nothp              runs "probe exit 0" after
+ * PR_SET_THP_DISABLE
  */
 #undef _FILE_OFFSET_BITS
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,6 +34,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -305,6 +309,62 @@ static int show_held_signal(void)
 	return 0;
 }
 
+static volatile sig_atomic_t raised;
+
+static void note(int signal)
+{
+	(void)signal;
+	raised++;
+}
+
+static void map_only(int file)
+{
+	mmap(NULL, 4 * PMD, PROT_READ, MAP_PRIVATE, file, 0);
+}
+
+static int show_held_signal_at_limit(void)
+{
+	const int file = memfd_create("alignmap-test", MFD_CLOEXEC);
+	struct rlimit limit;
+	sigset_t held;
+
+	sigemptyset(&held);
+	sigaddset(&held, SIGPIPE);
+	signal(SIGPIPE, note);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+	raise(SIGPIPE);
+	if (getrlimit(RLIMIT_FSIZE, &limit) ||
+	    setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 0, limit.rlim_max }))
+		return 99;
+	map_only(file);
+	setrlimit(RLIMIT_FSIZE, &limit);
+	sigprocmask(SIG_UNBLOCK, &held, NULL);
+	printf("raised %d\n", (int)raised);
+	return 0;
+}
+
+static volatile bool ran_on;
+
+/* Makes no call in between that may be one. */
+static void *map_when_cancelled(void *file)
+{
+	pthread_cancel(pthread_self());
+	map_only(*(int *)file);
+	ran_on = true;
+	return file;
+}
+
+static int show_cancelled_thread(void)
+{
+	pthread_t thread;
+	int file = memfd_create("alignmap-test", MFD_CLOEXEC);
+
+	if (pthread_create(&thread, NULL, map_when_cancelled, &file) || pthread_join(thread, NULL))
+		return 99;
+	printf("ran on %d\n", ran_on);
+	return 0;
+}
+
 static int run_with_broken_pipe(const char *mode, const char *status)
 {
 	int ends[2];
@@ -347,6 +407,10 @@ int main(int argc, char **argv)
 		return run_with_broken_pipe("held", "");
 	if (strcmp(mode, "held") == 0)
 		return show_held_signal();
+	if (strcmp(mode, "heldlimit") == 0)
+		return show_held_signal_at_limit();
+	if (strcmp(mode, "cancelled") == 0)
+		return show_cancelled_thread();
 	if (strcmp(mode, "exit") == 0 && argc == 3) {
 		map_some(3);
 		return atoi(argv[2]);
