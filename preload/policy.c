@@ -64,7 +64,7 @@ static const char *set(struct policy *policy, const char *name, size_t length, c
 {
 	const char *const a_size = "not a size such as 2M or 1G";
 	const char *const a_switch = "neither 1 (on) nor 0 (off)";
-	const char *const a_destination = "neither 1, 0 nor a path with a slash in it";
+	const char *const a_destination = "neither 1, 0 nor a path with a slash in it, as ./file";
 #define IS(literal) (length == sizeof(literal) - 1 && memcmp(name, literal, length) == 0)
 
 	if (IS("OFF"))

@@ -59,7 +59,7 @@ check() { # NAME COMMAND...
 	echo "$verdict - $name" | tee -a "$results"
 }
 
-page() { tests/trust/page "$rows" >"$builds/TRUST.md"; }
+page() { tests/trust/page "$rows" "$results" >"$builds/TRUST.md"; }
 
 build() { # NAME MESON_OPTIONS...
 	local name=$1
