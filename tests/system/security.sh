@@ -196,7 +196,27 @@ if [ -n "$(command -v strace)" ]; then
 	verdict 'a file that is replaced once it was looked at: refused, in one line' \
 		one_line_says "$named" 'somebody replaces it'
 	same 'nothing is in what replaced it' 0 "$(stat -c %s traced)"
-	trust 'a file that is replaced between look and open' 'strace holds the second call' 'refused'
+	# File systems give a number again once it is free.
+	replace_by_that_number() {
+		for ((i = 0; i < 300; i++)); do
+			! grep -q O_PATH trace 2>/dev/null || break
+			sleep 0.01
+		done
+		rm traced
+		for ((i = 0; i < 50; i++)); do : >"other$i"; done
+		mv "$(stat -c '%i %n' other* | sed -n "s/^$number //p; \$s/.* //p" | head -n 1)" traced
+	}
+	rm -f trace traced
+	: >traced
+	number=$(stat -c %i traced)
+	replace_by_that_number &
+	traced delay_enter=2000000:when=2
+	wait
+	verdict 'a file that is removed, and its number given to another: refused, in one line' \
+		one_line_says "$named" 'somebody replaces it'
+	same 'nothing is in the other' 0 "$(stat -c %s traced)"
+	trust 'a file that is replaced between look and open' \
+		'strace holds the second call; by another number, by the same' 'refused'
 else
 	skip 'openat2 fails' 'strace is missing'
 	skip 'a file that is replaced once it was looked at' 'strace is missing'
