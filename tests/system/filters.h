@@ -2,13 +2,20 @@
 /*
  * The system calls that VMMs allow their own threads, as facts: number, argument, mask, value. Read
  * on 26 November 2026 from
- *   firecracker-microvm/firecracker, resources/seccomp/x86_64-unknown-linux-musl.json: the
- *     commits 01a3b57933e4 and f7c23840f5af; and that with PCI hotplug (its pull request 5786),
- * from aerosouund/firecracker, commit 8a02b3758eeb, less what that fork adds for vsock; Cloud
- * Hypervisor, vmm/src/seccomp_filters.rs, from olivereanderson/cloud-hypervisor, commit
+ *   firecracker-microvm/firecracker, resources/seccomp/x86_64-unknown-linux-musl.json, at the
+ *     commits 01a3b57933e4 (of early 2023: after Rust 1.67, for whose channels it has sched_yield,
+ *     and before pull request 3693 of May 2023, with which madvise came to be allowed whole) and
+ *     f7c23840f5af (after that, and before the pmem device of October 2025, pull request 5463);
+ *   the same with PCI hotplug (pull request 5786 of April 2026) from aerosouund/firecracker, commit
+ *     8a02b3758eeb, less what that fork adds for vsock;
+ *   Cloud Hypervisor, vmm/src/seccomp_filters.rs, from olivereanderson/cloud-hypervisor, commit
  *     040d7b0a1374 (2026; the threads' own rules and those common to all).
- * Rules for ioctl and socket are left out: these filters allow less than the published ones.
+ * Rules for ioctl, socket and uname are left out: these filters allow less than the published ones.
  * Nothing is added. What is not allowed raises SIGSYS, as it does there.
+ *
+ * Firecracker's releases are static, and its GNU targets install no filter of their own, but can be
+ * given one (docs/seccomp.md, --seccomp-filter): the preload meets these lists there, and in
+ * programs that have copied them.
  */
 #ifndef FILTERS_H
 #define FILTERS_H
@@ -31,8 +38,13 @@ struct rule {
 struct list {
 	const char *name;
 	const char *thread;
-	bool maps_files; /* larger than a leaf, and devices; else but small ones, as a time zone's
-			  */
+	/*
+	 * Files of a leaf and more, and devices. Firecracker's lists comment what mmap they are
+	 * for: MAP_SHARED "for reading the timezone", MAP_SHARED | MAP_POPULATE "by io_uring for
+	 * mapping the queues"; and of April 2026 MAP_SHARED | MAP_NORESERVE "by pmem device to mmap
+	 * the backing file". The latter alone may be large.
+	 */
+	bool maps_files;
 	const struct rule *parts[4];
 };
 
@@ -54,6 +66,9 @@ static const struct rule noreplace[] = {
 	MMAP(MAP_PRIVATE | MAP_FIXED_NOREPLACE), MMAP(MAP_SHARED | MAP_FIXED_NOREPLACE),
 	MMAP(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE), END,
 };
+
+/* So that what comes behind fstat can be seen to be called. */
+static const struct rule fstat_too[] = { ANY(fstat), END };
 
 #ifdef __x86_64__
 
@@ -142,6 +157,7 @@ static const struct rule cloud_hypervisor_vcpu[] = {
 static const struct list lists[] = {
 	{ "the least", "", true, { least } },
 	{ "the least and MAP_FIXED_NOREPLACE", "", true, { least, noreplace } },
+	{ "the least and fstat", "", true, { least, fstat_too } },
 #ifdef __x86_64__
 	{ "Firecracker 01a3b57", ", vmm", false, { firecracker_all, firecracker_vmm } },
 	{ "Firecracker f7c2384",
