@@ -233,6 +233,14 @@ int end_of(int (*child)(void))
 	return status;
 }
 
+bool has_lost(int status)
+{
+	if (WIFSIGNALED(status))
+		print_message("# the process was destroyed: %s\n", strsignal(WTERMSIG(status)));
+	return WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGBUS
+				   : WEXITSTATUS(status) == HAS_LOST;
+}
+
 int memfd_of(off_t length)
 {
 	int fd = memfd_create("alignmap-test", MFD_CLOEXEC);

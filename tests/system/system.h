@@ -95,6 +95,12 @@ FILE *run_again(char *const *arguments, pid_t *pid);
 /* Runs a child that tries a limit, which this process would not outlive. Returns how it ended. */
 int end_of(int (*child)(void));
 
+/* The status that a child exits with to say that it has lost mappings. */
+#define HAS_LOST 3
+
+/* Whether a child ended so, or died of memory that was not there any more. */
+bool has_lost(int status);
+
 /* Sets RLIMIT_AS to what there is @now, which is told, and @more bytes; 0, or -1. */
 int limit_address_space(struct address_space *now, size_t more);
 
