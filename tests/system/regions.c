@@ -1147,8 +1147,9 @@ static int fail_each_call(void)
 			injected += nth - 1;
 		}
 	}
-	printf("# trust failures|a region of four areas: mapped, disabled, enabled, unmapped|mmap, "
-	       "munmap, mremap, munlock|%lu, by %d errnos|as it should be, or the errno and then "
+	printf("# trust failures|a region of four areas: mapped, disabled, enabled, unmapped|"
+	       "%lu, by %d errnos|mmap, munmap, mremap, munlock|as it should be, or the errno and "
+	       "then "
 	       "repeated; mappings and VmSize as before, but for lost places\n",
 	       injected, MMAP_ERRORS);
 	fflush(stdout);
