@@ -2,6 +2,7 @@
 #include "watch.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,14 @@ struct watcher {
 	int ends[2]; /* it learns of the listener by a call that nobody watches */
 };
 
+/* What RECV says by ENOENT: a call was interrupted; or, since Linux 6.11, nobody is left. */
+static bool has_ended(int listener)
+{
+	struct pollfd end = { .fd = listener };
+
+	return poll(&end, 1, 0) > 0 && end.revents & POLLHUP;
+}
+
 static void *keep_watch(void *watcher)
 {
 	const struct watcher *self = watcher;
@@ -55,7 +64,7 @@ static void *keep_watch(void *watcher)
 
 		memset(&notice, 0, sizeof(notice));
 		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &notice)) {
-			if (errno == EINTR)
+			if (errno == EINTR || (errno == ENOENT && !has_ended(listener)))
 				continue;
 			/* Nobody is watched any more. */
 			return NULL;
