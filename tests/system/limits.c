@@ -240,6 +240,9 @@ static void a_limit_of_data_is_where_it_was(void **state)
 	assert_int_equal(end_of(map_near_the_limit_of_data), 0);
 }
 
+/* How it ends where the hard limit leaves nothing to try. */
+#define TOO_LITTLE 77
+
 static int map_near_the_limit_of_locked_memory(void)
 {
 	const int file = memfd_of((off_t)(4 * largest_leaf()));
@@ -251,6 +254,8 @@ static int map_near_the_limit_of_locked_memory(void)
 	if (geteuid() == 0)
 		REQUIRE(setresuid(65534, 65534, 65534) == 0);
 	REQUIRE(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+	if (limit.rlim_max < lefts[0])
+		return TOO_LITTLE;
 	for (size_t i = 0; i < COUNT(lefts) && lefts[i] <= limit.rlim_max; i++) {
 		/* Without it all is filled at once, which takes its time. */
 		const int on_fault = lefts[i] > 2 * pmd_size() ? MCL_ONFAULT : 0;
@@ -268,10 +273,15 @@ static int map_near_the_limit_of_locked_memory(void)
 
 static void a_limit_of_locked_memory_refuses_no_mapping_either(void **state)
 {
+	int status;
+
 	(void)state;
 	if (SANITIZED)
 		skip_because("under a sanitizer mlockall() does nothing");
-	assert_int_equal(end_of(map_near_the_limit_of_locked_memory), 0);
+	status = end_of(map_near_the_limit_of_locked_memory);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == TOO_LITTLE)
+		skip_because("the hard RLIMIT_MEMLOCK is less than a PMD");
+	assert_int_equal(status, 0);
 }
 
 /* How many mappings can still be made, by either way; errno is what ended it. */
@@ -435,6 +445,7 @@ static int count_refusals(void)
 	REQUIRE(other.refused == 0);
 	made = other.made;
 	REQUIRE(map_beside_another_thread(false) == 0);
+	REQUIRE(other.refused > 0 || getenv("SETTING"));
 	snprintf(result, sizeof(result), "%lu of %lu refused (ENOMEM), 0 of %lu beside mmap",
 		 other.refused, other.made, made);
 	report_instant("RLIMIT_AS with room for just two mappings of 8 MiB",
@@ -494,6 +505,7 @@ static int count_inheritances(void)
 	other.stop = true;
 	REQUIRE(pthread_join(thread, NULL) == 0);
 	REQUIRE(other.refused == 0);
+	REQUIRE(ends[1] > 0 || getenv("SETTING"));
 	snprintf(result, sizeof(result), "%lu of %lu keep PROT_NONE, each %zu bytes", ends[1],
 		 forks, reservation);
 	report_instant("a fork in the instant of a reservation",
