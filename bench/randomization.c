@@ -115,6 +115,9 @@ static void judge(bool good, const char *format, ...)
 	failed |= !good;
 }
 
+/* Of an estimate, in bits. */
+#define ERROR 0.25
+
 /* What is estimated of as many made-up addresses, of which that is known. */
 static void calibrate(uint64_t *numbers, size_t count)
 {
@@ -140,7 +143,7 @@ static void calibrate(uint64_t *numbers, size_t count)
 			numbers[at] =
 				(numbers[at] & ((1U << known[i].bits) - 1)) * known[i].spacing;
 		bits = entropy(numbers, count);
-		judge(fabs(bits - known[i].bits) < 0.25, "made up of %s: %.2f are estimated",
+		judge(fabs(bits - known[i].bits) < ERROR, "made up of %s: %.2f are estimated",
 		      known[i].what, bits);
 	}
 }
@@ -248,7 +251,7 @@ static void show(const struct start *starts, size_t count, uint64_t *numbers)
 	for (unsigned int i = leaves.count; i-- > 0;) {
 		const size_t leaf = leaves.size[i];
 		const double fewer = log2((double)leaf / (double)leaves.size[leaves.count - 1]);
-		double bits[WAYS];
+		double bits[WAYS], left;
 
 		for (enum by by = 0; by < WAYS; by++) {
 			size_t congruent = 0;
@@ -258,8 +261,12 @@ static void show(const struct start *starts, size_t count, uint64_t *numbers)
 				congruent += numbers[at] % leaf == 0;
 			}
 			bits[by] = entropy(numbers, count);
+			left = given(starts, count, i, by, numbers);
 			printf("# trust randomization|%s|%s|%.1f|%.1f\n", size_text(leaf),
-			       names[by], bits[by], given(starts, count, i, by, numbers));
+			       names[by], bits[by], left);
+			judge(left < ERROR, "%s leaves %.2f bits modulo %s, given %s", names[by],
+			      left, size_text(leaf),
+			      by == KERNEL ? "the C library's address" : "the kernel's choice");
 			if (by == KERNEL)
 				continue;
 			judge(congruent == count, "%s places %zu of %zu modulo %s", names[by],
