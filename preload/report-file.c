@@ -72,7 +72,8 @@ static bool is_stored(int place)
 static const char *objection(int place, const struct stat *found)
 {
 	if (S_ISLNK(found->st_mode))
-		return "it is a symbolic link, which is not followed; name the file itself (1 is standard error)";
+		return "it is a symbolic link, which is not followed; name the file itself (1 is "
+		       "standard error)";
 	if (S_ISDIR(found->st_mode))
 		return strerror(EISDIR);
 	if (S_ISCHR(found->st_mode) && found->st_rdev == makedev(1, 3))
