@@ -179,7 +179,7 @@ static void *claim_hint(const struct mapping_call *call, size_t alignment, uintp
  */
 static void advise_huge(const struct mapping_call *call, void *mapping)
 {
-	struct stat status;
+	struct stat status = { 0 };
 
 	if (alignmap_host.thp != THP_MADVISE || !alignmap_host.thp_rules_bars)
 		return;

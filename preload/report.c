@@ -169,7 +169,7 @@ static void open_sink(struct sink *sink, const char *destination, const char *na
 /* A program may have closed our descriptor and opened something else of that number. */
 static bool still_ours(const struct sink *sink, int fd)
 {
-	struct stat status;
+	struct stat status = { 0 };
 
 	return fd >= 0 && !sys_failed(sys_fstat(fd, &status)) && status.st_dev == sink->device &&
 	       status.st_ino == sink->inode;

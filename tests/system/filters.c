@@ -266,8 +266,8 @@ static int run_confined(const struct list *list, const struct setting *setting,
 
 	*course = (struct course){ .trapped = NOTHING };
 	assert_int_equal(truncate(log_path, 0), 0);
-	snprintf(numbers[0], sizeof(numbers[0]), "%zd", list - lists);
-	snprintf(numbers[1], sizeof(numbers[1]), "%zd", attempt - attempts);
+	snprintf(numbers[0], sizeof(numbers[0]), "%td", list - lists);
+	snprintf(numbers[1], sizeof(numbers[1]), "%td", attempt - attempts);
 	snprintf(numbers[2], sizeof(numbers[2]), "%u", control);
 	snprintf(numbers[3], sizeof(numbers[3]), "%d", course_fd);
 	snprintf(variable, sizeof(variable), setting->name, log_path);

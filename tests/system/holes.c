@@ -306,8 +306,10 @@ static bool map_far_offsets(void)
 	};
 	const int fd = memfd_create("alignmap-test", MFD_CLOEXEC);
 	void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-	mmap_call *library = libc ? __extension__(mmap_call *) dlsym(libc, "mmap64") : NULL;
+	mmap_call *library = NULL;
 
+	if (libc)
+		library = __extension__(mmap_call *) dlsym(libc, "mmap64");
 	REQUIRE(fd >= 0 && library);
 	for (size_t i = 0; i < COUNT(offsets); i++) {
 		/* What a caller's off_t cannot say is cut off before it reaches anybody. */

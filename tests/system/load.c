@@ -313,7 +313,10 @@ static int copy_object(void)
 	ssize_t more;
 	Dl_info object;
 
-	EXPECT(in_it && dladdr(in_it, &object));
+	if (!in_it || !dladdr(in_it, &object)) {
+		EXPECT(!"the object is known");
+		return copy;
+	}
 	from = open(object.dli_fname, O_RDONLY | O_CLOEXEC);
 	while ((more = read(from, bytes, sizeof(bytes))) > 0)
 		EXPECT(write(copy, bytes, (size_t)more) == more);
@@ -366,7 +369,10 @@ static void load_an_object(struct worker *worker)
 		worker->image = copy_object();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", worker->image);
 	object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	EXPECT(object && dlinfo(object, RTLD_DI_LINKMAP, &map) == 0);
+	if (!object || dlinfo(object, RTLD_DI_LINKMAP, &map) || !map) {
+		EXPECT(!"it is loaded");
+		return;
+	}
 	for (int i = 0; i < 2; i++) {
 		count(LOOKS);
 		if (!is_loaded(map, worker->image))

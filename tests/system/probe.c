@@ -319,7 +319,8 @@ static void note(int signal)
 
 static void map_only(int file)
 {
-	mmap(NULL, 4 * PMD, PROT_READ, MAP_PRIVATE, file, 0);
+	if (mmap(NULL, 4 * PMD, PROT_READ, MAP_PRIVATE, file, 0) == MAP_FAILED)
+		die("mmap");
 }
 
 static int show_held_signal_at_limit(void)
