@@ -251,8 +251,15 @@ unwritable() { # FILE TEXT
 unwritable "$scratch/none/file" 'No such file or directory'
 unwritable "$scratch/directory" 'Is a directory'
 unwritable "$scratch/link" 'it is a symbolic link'
-unwritable "$scratch/fifo" 'it is a pipe that nobody reads'
 check 'a symbolic link is not followed' test ! -e target
+# A look would be the end of what its reader reads: there it is the library that says it.
+run -- --stats="$scratch/fifo" true
+verdict 'a pipe that nobody reads: one line says so, and the program is started' \
+	eval 'ended 0 && grep -q "fifo: ignored: it is a pipe that nobody reads" err'
+timeout 20 cat fifo >piped &
+run -- --stats="$scratch/fifo" true
+wait $!
+verdict 'a pipe that is read: the summary is in it' grep -q ', pid [0-9]*, true$' piped
 echo 'root:x:0:0' >precious
 unwritable "$scratch/precious" 'it holds something else'
 if [ "$(id -u)" != 0 ]; then
