@@ -326,11 +326,10 @@ static void reserve_a_window(void)
 	if (!be_watched(numbers, COUNT(numbers), decide))
 		_exit(SKIPPED);
 	for (size_t i = 0; i < MMAP_ERRORS; i++) {
+		struct alignmap_window *window;
 		unsigned int nth = 0;
 
 		do {
-			struct alignmap_window *window;
-
 			read_address_space(&before);
 			errno = EXDEV;
 			arm(THE_NTH, ++nth, mmap_errors[i]);
@@ -346,6 +345,17 @@ static void reserve_a_window(void)
 			assert_int_equal(before.pages, after.pages);
 		} while (watch.failed);
 		assert_true(nth > 3);
+
+		/* What cannot be trimmed is held with the rest. */
+		read_address_space(&before);
+		arm(EACH_MUNMAP, 0, mmap_errors[i]);
+		window = alignmap_window_reserve(page_size(), length, NULL);
+		watch.armed = false;
+		assert_int_equal(watch.failed, 4);
+		assert_int_equal(take_census(window, page_size(), length).reserved, length);
+		release(window);
+		read_address_space(&after);
+		assert_string_equal(before.vmas, after.vmas);
 
 		read_address_space(&before);
 		arm(FROM_THE_NTH_ON, 1, mmap_errors[i]);

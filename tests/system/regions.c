@@ -1044,6 +1044,7 @@ static void an_allocation_that_fails_leaves_nothing(void **state)
 static struct {
 	bool armed;
 	unsigned int nth;
+	bool munmaps; /* or each munmap */
 	int error;
 	unsigned int calls;
 	int number; /* of the one that failed; -1: none did */
@@ -1052,7 +1053,9 @@ static struct {
 
 static struct verdict fail_the_nth(const struct seccomp_data *call)
 {
-	if (!failing.armed || ++failing.calls != failing.nth)
+	if (!failing.armed)
+		return (struct verdict){ 0 };
+	if (++failing.calls != failing.nth && !(failing.munmaps && call->nr == SYS_munmap))
 		return (struct verdict){ 0 };
 	failing.number = call->nr;
 	failing.fixed = call->nr == SYS_mmap && call->args[3] & MAP_FIXED;
@@ -1147,6 +1150,10 @@ static int fail_each_call(void)
 			injected += nth - 1;
 		}
 	}
+	/* A munmap that fails is tried twice. */
+	failing.munmaps = true;
+	fail_one_call(UNMAP, 0, ENOMEM);
+	REQUIRE(failing.calls == 2 && failing.number == SYS_munmap);
 	printf("# trust failures|a region of four areas: mapped, disabled, enabled, unmapped|"
 	       "%lu, by %d errnos|mmap, munmap, mremap, munlock|as it should be, or the errno and "
 	       "then "
