@@ -173,19 +173,24 @@ static void *claim_hint(const struct mapping_call *call, size_t alignment, uintp
 	return *window ? alignmap_make_call(call, (void *)*window, call->flags) : MAP_FAILED;
 }
 
+static bool is_no_regular_file(int fd)
+{
+	struct stat status = { 0 };
+
+	return !sys_failed(sys_fstat(fd, &status)) && !S_ISREG(status.st_mode);
+}
+
 /*
  * A Linux that applies the THP policy to BARs maps them by base pages under "madvise", whatever the
  * address. Regular files are left out: there the policy is the user's wish. A failure is no loss.
  */
 static void advise_huge(const struct mapping_call *call, void *mapping)
 {
-	struct stat status = { 0 };
-
 	if (alignmap_host.thp != THP_MADVISE || !alignmap_host.thp_rules_bars)
 		return;
 	if (call->flags & MAP_ANONYMOUS || (call->flags & MAP_TYPE) == MAP_PRIVATE)
 		return;
-	if (!sys_failed(sys_fstat(call->fd, &status)) && !S_ISREG(status.st_mode))
+	if (is_no_regular_file(call->fd))
 		madvise(mapping, call->length, MADV_HUGEPAGE);
 }
 

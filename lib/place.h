@@ -72,7 +72,8 @@ static inline uint64_t offset_behind(const struct mapping_call *call)
 
 /*
  * Unmaps what is certainly ours; 0, or a negative errno. Where Linux fails that, for want of
- * memory, it has unmapped nothing (mm/vma.c, do_vmi_align_munmap): so it is tried twice.
+ * memory, it has unmapped nothing (mm/vma.c, do_vmi_align_munmap; 6.1 to 6.4 had that wrong): so it
+ * is tried twice.
  */
 long alignmap_unmap(uintptr_t start, size_t length);
 

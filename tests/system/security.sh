@@ -180,13 +180,17 @@ if [ -n "$(command -v strace)" ]; then
 	check 'the file was made' test -s traced
 	trust 'a kernel or a seccomp filter without openat2' 'ENOSYS, EPERM' 'refused; nothing made'
 
-	# The second openat2 waits until the file is another one.
-	: >another
-	replace() {
+	await_the_look() {
 		for ((i = 0; i < 300; i++)); do
 			! grep -q O_PATH trace 2>/dev/null || break
 			sleep 0.01
 		done
+	}
+
+	# The second openat2 waits until the file is another one.
+	: >another
+	replace() {
+		await_the_look
 		mv another traced
 	}
 	rm trace
@@ -198,10 +202,7 @@ if [ -n "$(command -v strace)" ]; then
 	same 'nothing is in what replaced it' 0 "$(stat -c %s traced)"
 	# File systems give a number again once it is free.
 	replace_by_that_number() {
-		for ((i = 0; i < 300; i++)); do
-			! grep -q O_PATH trace 2>/dev/null || break
-			sleep 0.01
-		done
+		await_the_look
 		rm traced
 		for ((i = 0; i < 50; i++)); do : >"other$i"; done
 		mv "$(stat -c '%i %n' other* | sed -n "s/^$number //p; \$s/.* //p" | head -n 1)" traced
