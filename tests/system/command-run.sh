@@ -257,8 +257,14 @@ run -- --stats="$scratch/fifo" true
 verdict 'a pipe that nobody reads: one line says so, and the program is started' \
 	eval 'ended 0 && grep -q "fifo: ignored: it is a pipe that nobody reads" err'
 timeout 20 cat fifo >piped &
-run -- --stats="$scratch/fifo" true
-wait $!
+reader=$!
+# Until it has begun to read.
+for ((i = 0; i < 50; i++)); do
+	run -- --stats="$scratch/fifo" true
+	if ! grep -q 'nobody reads' err; then break; fi
+	sleep 0.1
+done
+wait $reader
 verdict 'a pipe that is read: the summary is in it' grep -q ', pid [0-9]*, true$' piped
 echo 'root:x:0:0' >precious
 unwritable "$scratch/precious" 'it holds something else'
