@@ -12,18 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "measure.h"
+
 enum { PLAIN, EMPTY, OURS, WAYS };
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec * 1e6 + (double)time.tv_nsec / 1e3;
-}
 
 /* Microseconds from before the start to after the end. */
 static double start(char *preload)
@@ -40,15 +33,7 @@ static double start(char *preload)
 			preload ? preload : "nothing", strerror(errno));
 		exit(1);
 	}
-	return now() - begin;
-}
-
-static int ascending(const void *a, const void *b)
-{
-	const double *x = a;
-	const double *y = b;
-
-	return (*x > *y) - (*x < *y);
+	return (now() - begin) / 1e3;
 }
 
 int main(int argc, char **argv)
@@ -57,7 +42,7 @@ int main(int argc, char **argv)
 	char preload[WAYS][PATH_MAX + 16];
 	char path[2][PATH_MAX];
 	double *times[WAYS];
-	double median[WAYS];
+	struct spread spread[WAYS];
 	int rounds = argc == 4 ? atoi(argv[3]) : 1000;
 
 	if (argc < 3 || argc > 4 || rounds < 1) {
@@ -85,11 +70,11 @@ int main(int argc, char **argv)
 	printf("%-14s %10s %10s %10s %14s %14s\n", "/bin/true", "10% us", "median us", "90% us",
 	       "over plain us", "over empty us");
 	for (int way = 0; way < WAYS; way++) {
-		qsort(times[way], (size_t)rounds, sizeof(*times[way]), ascending);
-		median[way] = times[way][rounds / 2];
-		printf("%-14s %10.1f %10.1f %10.1f %14.1f %14.1f\n", names[way],
-		       times[way][rounds / 10], median[way], times[way][rounds * 9 / 10],
-		       median[way] - median[PLAIN], median[way] - median[way ? EMPTY : PLAIN]);
+		spread[way] = spread_of(times[way], (size_t)rounds);
+		printf("%-14s %10.1f %10.1f %10.1f %14.1f %14.1f\n", names[way], spread[way].low,
+		       spread[way].median, spread[way].high,
+		       spread[way].median - spread[PLAIN].median,
+		       spread[way].median - spread[way ? EMPTY : PLAIN].median);
 		free(times[way]);
 	}
 	return 0;
