@@ -13,6 +13,7 @@
 #include "leaves.h"
 #include "place.h"
 #include "plan.h"
+#include "recent.h"
 #include "sys.h"
 
 /* How often a window is lost to another thread before a smaller leaf size is tried. */
@@ -89,6 +90,17 @@ static void remember_stuck(uintptr_t start, size_t length)
 	atomic_store_explicit(&stuck.start, start, memory_order_release);
 }
 
+static size_t base_page(void)
+{
+	return alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
+}
+
+/* The length as the kernel rounds it up. alignmap_place() has seen that it can be. */
+static size_t whole_pages(const struct mapping_call *call)
+{
+	return (call->length + base_page() - 1) & ~(base_page() - 1);
+}
+
 /*
  * An address that is congruent and was free a moment ago, or 0. It is the lowest part of a
  * reservation that is just large enough, but for what lies above it: a PMD, without which ext4,
@@ -97,10 +109,9 @@ static void remember_stuck(uintptr_t start, size_t length)
  */
 static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
-	const size_t page = alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
+	const size_t page = base_page();
 	const size_t phase = offset_behind(call) & (alignment - 1);
-	/* alignmap_place() has seen that it can be rounded up. */
-	const size_t length = (call->length + page - 1) & ~(page - 1);
+	const size_t length = whole_pages(call);
 	uintptr_t highest;
 	size_t reserve;
 	long start;
@@ -143,6 +154,22 @@ void *alignmap_claim(const struct mapping_call *call, uintptr_t window)
 	return mapping;
 }
 
+/* The claim at a window that has not been found, but may be free. As claim_fixed(). */
+static void *claim_guess(const struct mapping_call *call, size_t alignment, uintptr_t *window)
+{
+	void *mapping;
+
+	*window = alignmap_guess_window(call, whole_pages(call), alignment);
+	if (!*window)
+		return MAP_FAILED;
+	mapping = alignmap_claim(call, *window);
+	if (mapping == (void *)*window)
+		alignmap_remember_window(*window, whole_pages(call), true);
+	else if (mapping == MAP_FAILED && errno == EEXIST)
+		*window = 0;
+	return mapping;
+}
+
 /*
  * The API's claim: there or nowhere. MAP_FAILED with a @window of 0: there is no room, or every
  * one was lost to other threads. A kernel that knows no MAP_FIXED_NOREPLACE (before 4.17) takes it
@@ -151,13 +178,17 @@ void *alignmap_claim(const struct mapping_call *call, uintptr_t window)
 static void *claim_fixed(const struct mapping_call *call, size_t alignment, uintptr_t *window,
 			 unsigned int *all_losses)
 {
-	for (unsigned int losses = 0; losses < CLAIM_ATTEMPTS; losses++) {
-		void *mapping;
+	void *mapping = claim_guess(call, alignment, window);
 
+	if (*window)
+		return mapping;
+	for (unsigned int losses = 0; losses < CLAIM_ATTEMPTS; losses++) {
 		*window = find_window(call, alignment, depth_after(losses));
 		if (!*window)
 			return MAP_FAILED;
 		mapping = alignmap_claim(call, *window);
+		if (mapping == (void *)*window)
+			alignmap_remember_window(*window, whole_pages(call), false);
 		if (mapping != MAP_FAILED || errno != EEXIST)
 			return mapping;
 		++*all_losses;

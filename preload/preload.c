@@ -22,6 +22,7 @@
 #include "place.h"
 #include "plan.h"
 #include "policy.h"
+#include "recent.h"
 #include "report.h"
 #undef off_t
 
@@ -99,6 +100,8 @@ static void *wrap(const struct mapping_call *call)
 	enum left why;
 	void *result;
 
+	if (call->flags & MAP_GROWSDOWN)
+		alignmap_recent_below = NO_RECENT_WINDOWS;
 	if (!active)
 		return alignmap_make_call(call, call->address, call->flags);
 	saved = errno;
@@ -213,6 +216,17 @@ static bool was_preloaded(void)
 	       (!needed || list_names_us(getenv("LD_PRELOAD"), ": ") || system_preloads_us());
 }
 
+/* Every call of mmap by name comes here, so that MAP_GROWSDOWN is seen. */
+static void let_windows_be_remembered(void)
+{
+	uintptr_t not_yet = 0;
+
+	if ((uintptr_t)dlsym(RTLD_DEFAULT, "mmap") == (uintptr_t)mmap &&
+	    (uintptr_t)dlsym(RTLD_DEFAULT, "mmap64") == (uintptr_t)mmap64)
+		atomic_compare_exchange_strong(&alignmap_recent_below, &not_yet,
+					       (uintptr_t)let_windows_be_remembered);
+}
+
 static void keep_within_policy(const struct alignmap_leaves *all, struct alignmap_leaves *leaves)
 {
 	leaves->count = 0;
@@ -231,6 +245,7 @@ __attribute__((constructor(102))) static void start(void)
 	next_mmap = alignmap_next_mmap;
 	if (sizeof(off_t) == sizeof(off64_t))
 		next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap");
+	let_windows_be_remembered();
 	if (!getauxval(AT_SECURE) && was_preloaded()) {
 		read_policy(environ, &policy, report_complaint);
 		if (!policy.off) {

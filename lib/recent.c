@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * Where windows were: who maps and unmaps again and again gets the same one each time, by one
+ * system call in place of three; who maps and keeps gets the next one below.
+ *
+ * These are guesses. The claim finds out whether one is right: what is taken since is refused
+ * before the file's driver is asked, and a window is found as ever. Nothing is held meanwhile.
+ *
+ * The kernel takes the highest room that there is. Who always took the next one below would walk
+ * down the address space for ever, past room that has become free above: so guesses stay in the
+ * span that windows which were found have, and go below it by a tenth of it alone.
+ */
+#include <pthread.h>
+
+#include "leaves.h"
+#include "recent.h"
+#include "sys.h"
+
+atomic_uintptr_t alignmap_recent_below;
+
+/* Of one thread, or several: what they overwrite of each other's makes a bad guess, no more. */
+static struct recent {
+	atomic_uintptr_t start, end;	  /* of the last mapping that was placed */
+	atomic_bool descending;		  /* the last window found lay below the one before */
+	atomic_uintptr_t lowest, highest; /* the span of what was found */
+} threads[128];
+
+#define get(field) atomic_load_explicit(&(field), memory_order_relaxed)
+#define set(field, value) atomic_store_explicit(&(field), value, memory_order_relaxed)
+
+/* Threads' own addresses lie at regular distances: they are spread (Knuth's multiplication). */
+static struct recent *own(void)
+{
+	const uint64_t self = (uintptr_t)pthread_self();
+
+	return &threads[(self / 4096) * 0x9e3779b97f4a7c15 >> 57];
+}
+
+/*
+ * Linux before 4.17, and qemu-user, take MAP_FIXED_NOREPLACE for a hint, and a bad guess would be
+ * a bad place. A page that is certainly taken tells, once.
+ */
+static bool claims_are_refused(void)
+{
+	static atomic_int known;
+	const size_t page = alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
+	const uintptr_t taken = (uintptr_t)&known & -page;
+	long result;
+
+	if (get(known))
+		return get(known) > 0;
+	result = sys_mmap((void *)taken, page, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (result == -EEXIST) {
+		set(known, 1);
+	} else if (!sys_failed(result)) {
+		alignmap_unmap((uintptr_t)result, page);
+		set(known, -1);
+	}
+	return result == -EEXIST;
+}
+
+static uintptr_t lowest_guess(const struct recent *recent, size_t length, uintptr_t floor)
+{
+	const uintptr_t lowest = get(recent->lowest), highest = get(recent->highest);
+	const uintptr_t below = (highest - lowest) / 10 + length / 2;
+
+	return lowest > floor && lowest - floor > below ? lowest - below : floor;
+}
+
+uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, size_t alignment)
+{
+	const uintptr_t below = get(alignmap_recent_below);
+	const struct recent *recent = own();
+	uintptr_t top, guess, floor = below / 2;
+
+	/* A MAP_SHARED_VALIDATE claim is but a hint. */
+	if (below <= NO_RECENT_WINDOWS || (call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
+		return 0;
+	/* Half way down to 0 the kernel has long come to other places, such as the heap's. */
+	top = get(recent->descending) ? get(recent->start) : get(recent->end);
+	if (top > below || top < floor || top - floor < length)
+		return 0;
+	guess = top - length;
+	guess -= (guess - offset_behind(call)) & (alignment - 1);
+	if (get(recent->descending))
+		floor = lowest_guess(recent, length, floor);
+	return guess >= floor && claims_are_refused() ? guess : 0;
+}
+
+void alignmap_remember_window(uintptr_t window, size_t length, bool guessed)
+{
+	struct recent *recent = own();
+
+	if (!guessed) {
+		set(recent->descending, window < get(recent->start));
+		if (!get(recent->lowest) || window < get(recent->lowest))
+			set(recent->lowest, window);
+		if (window + length > get(recent->highest))
+			set(recent->highest, window + length);
+	}
+	set(recent->start, window);
+	set(recent->end, window + length);
+}
