@@ -164,7 +164,7 @@ static void *claim_guess(const struct mapping_call *call, size_t alignment, uint
 		return MAP_FAILED;
 	mapping = alignmap_claim(call, *window);
 	if (mapping == (void *)*window)
-		alignmap_remember_window(*window, whole_pages(call), true);
+		alignmap_remember_window(call, *window, whole_pages(call), true);
 	else if (mapping == MAP_FAILED && errno == EEXIST)
 		*window = 0;
 	return mapping;
@@ -188,7 +188,7 @@ static void *claim_fixed(const struct mapping_call *call, size_t alignment, uint
 			return MAP_FAILED;
 		mapping = alignmap_claim(call, *window);
 		if (mapping == (void *)*window)
-			alignmap_remember_window(*window, whole_pages(call), false);
+			alignmap_remember_window(call, *window, whole_pages(call), false);
 		if (mapping != MAP_FAILED || errno != EEXIST)
 			return mapping;
 		++*all_losses;

@@ -74,8 +74,10 @@ uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, 
 	const struct recent *recent = own();
 	uintptr_t top, guess, floor = below / 2;
 
+	if (below <= NO_RECENT_WINDOWS || call->address)
+		return 0;
 	/* A MAP_SHARED_VALIDATE claim is but a hint. */
-	if (below <= NO_RECENT_WINDOWS || (call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
+	if ((call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
 		return 0;
 	/* Half way down to 0 the kernel has long come to other places, such as the heap's. */
 	top = get(recent->descending) ? get(recent->start) : get(recent->end);
@@ -88,9 +90,14 @@ uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, 
 	return guess >= floor && claims_are_refused() ? guess : 0;
 }
 
-void alignmap_remember_window(uintptr_t window, size_t length, bool guessed)
+void alignmap_remember_window(const struct mapping_call *call, uintptr_t window, size_t length,
+			      bool guessed)
 {
 	struct recent *recent = own();
+
+	/* Where the caller wants it near a hint, it tells nothing of where others go. */
+	if (call->address)
+		return;
 
 	if (!guessed) {
 		set(recent->descending, window < get(recent->start));

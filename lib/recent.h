@@ -27,7 +27,8 @@ extern atomic_uintptr_t alignmap_recent_below;
 uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, size_t alignment);
 
 /* Tells that the calling thread's mapping, of whole pages, has been placed at @window. */
-void alignmap_remember_window(uintptr_t window, size_t length, bool guessed);
+void alignmap_remember_window(const struct mapping_call *call, uintptr_t window, size_t length,
+			      bool guessed);
 
 #pragma GCC visibility pop
 

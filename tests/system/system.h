@@ -4,7 +4,8 @@
  * process has, and files to map.
  *
  * A test program is run once for each way, named by its first argument: "api" calls
- * alignmap_mmap() from the archive, "mmap" and "mmap64" call these symbols under
+ * alignmap_mmap() from the archive, "recent" the same with windows remembered as the shared object
+ * remembers them, "mmap" and "mmap64" call these symbols under
  * LD_PRELOAD=libalignmap.so, and "raw" makes the system call, for the arms that show what happens
  * without us.
  */
