@@ -52,6 +52,16 @@ bool insists(void)
 	return way == WAY_API || (claim && strcmp(claim, "fixed") == 0);
 }
 
+bool remembers(void)
+{
+	const char *setting = getenv("SETTING");
+
+	/* From the bottom up, windows lie above the library's code. */
+	if (setting && strcmp(setting, "ADDR_COMPAT_LAYOUT") == 0)
+		return false;
+	return insists() && (way != WAY_API || alignmap_recent_below);
+}
+
 void *map(void *address, size_t length, int prot, int flags, int fd, off_t offset)
 {
 	switch (way) {

@@ -42,6 +42,8 @@ extern enum way way;
 void choose_way(int argc, char **argv);
 /* Whether the way claims with MAP_FIXED_NOREPLACE: the API does, and ALIGNMAP_CLAIM=fixed. */
 bool insists(void);
+/* Whether it claims where windows were, before it finds one. */
+bool remembers(void);
 /* The call under test. */
 void *map(void *address, size_t length, int prot, int flags, int fd, off_t offset);
 /* The system call itself, which neither the library nor a sanitizer sees. */
