@@ -141,6 +141,12 @@ int alignmap_plan(const struct alignmap_leaves *leaves, size_t length, uint64_t 
  * PROT_NONE; where other threads were faster to take the place, up to sixteen times as much, if
  * that is to be had.
  *
+ * Where the calling thread's last mapping was placed, or just below it, is claimed first: if nothing
+ * is there, no room need be looked for, and there is no such instant. So it is only with the shared
+ * object, whose mmap the whole process calls, and where the kernel chooses addresses from the top
+ * down; and no more once the process has made a mapping with MAP_GROWSDOWN, since a claim does not
+ * see the guard gap below one.
+ *
  * It makes no other system call than mmap and munmap, but in one case: on a Linux that applies
  * the transparent-huge-page policy to device memory (6.16 up to 7.1), under that policy "madvise",
  * placing a shared mapping of a descriptor also takes fstat(2) and, if that is no regular file,
