@@ -7,8 +7,9 @@
  * before the file's driver is asked, and a window is found as ever. Nothing is held meanwhile.
  *
  * The kernel takes the highest room that there is. Who always took the next one below would walk
- * down the address space for ever, past room that has become free above: so guesses stay in the
- * span that windows which were found have, and go below it by a tenth of it alone.
+ * down the address space for ever, past room that has become free above, and leave holes that
+ * nothing else fits into. So the next one below is for the same length and phase alone, and no
+ * further than a sixteenth below the span in which windows were found.
  */
 #include <pthread.h>
 
@@ -60,34 +61,48 @@ static bool claims_are_refused(void)
 	return result == -EEXIST;
 }
 
-static uintptr_t lowest_guess(const struct recent *recent, size_t length, uintptr_t floor)
+/* Below the last mapping, if that was of the same length and phase; 0 if that is too low. */
+static uintptr_t guess_below(const struct recent *recent, const struct mapping_call *call,
+			     size_t length, size_t alignment)
 {
-	const uintptr_t lowest = get(recent->lowest), highest = get(recent->highest);
-	const uintptr_t below = (highest - lowest) / 10 + length / 2;
+	const uintptr_t start = get(recent->start), lowest = get(recent->lowest);
+	const uintptr_t further = (get(recent->highest) - lowest) / 16;
+	/* What find_window() leaves above: holes that are alike can all be found again. */
+	uintptr_t guess = start - alignmap_host.pmd - length;
 
-	return lowest > floor && lowest - floor > below ? lowest - below : floor;
+	if (get(recent->end) - start != length || (start - offset_behind(call)) & (alignment - 1))
+		return 0;
+	guess -= (guess - offset_behind(call)) & (alignment - 1);
+	return guess < start && guess >= lowest - further ? guess : 0;
+}
+
+/* Where the last mapping was, at its end. */
+static uintptr_t guess_again(const struct recent *recent, const struct mapping_call *call,
+			     size_t length, size_t alignment)
+{
+	const uintptr_t end = get(recent->end);
+	const uintptr_t guess = end - length;
+
+	return length < end ? guess - ((guess - offset_behind(call)) & (alignment - 1)) : 0;
 }
 
 uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, size_t alignment)
 {
 	const uintptr_t below = get(alignmap_recent_below);
 	const struct recent *recent = own();
-	uintptr_t top, guess, floor = below / 2;
+	uintptr_t guess;
 
 	if (below <= NO_RECENT_WINDOWS || call->address)
 		return 0;
 	/* A MAP_SHARED_VALIDATE claim is but a hint. */
 	if ((call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
 		return 0;
+	guess = get(recent->descending) ? guess_below(recent, call, length, alignment)
+					: guess_again(recent, call, length, alignment);
 	/* Half way down to 0 the kernel has long come to other places, such as the heap's. */
-	top = get(recent->descending) ? get(recent->start) : get(recent->end);
-	if (top > below || top < floor || top - floor < length)
+	if (guess < below / 2 || guess > below - length)
 		return 0;
-	guess = top - length;
-	guess -= (guess - offset_behind(call)) & (alignment - 1);
-	if (get(recent->descending))
-		floor = lowest_guess(recent, length, floor);
-	return guess >= floor && claims_are_refused() ? guess : 0;
+	return claims_are_refused() ? guess : 0;
 }
 
 void alignmap_remember_window(const struct mapping_call *call, uintptr_t window, size_t length,
@@ -98,7 +113,6 @@ void alignmap_remember_window(const struct mapping_call *call, uintptr_t window,
 	/* Where the caller wants it near a hint, it tells nothing of where others go. */
 	if (call->address)
 		return;
-
 	if (!guessed) {
 		set(recent->descending, window < get(recent->start));
 		if (!get(recent->lowest) || window < get(recent->lowest))
