@@ -406,7 +406,8 @@ static void report_instant(const char *limit, const char *tried, const char *res
 {
 	char how[128];
 
-	snprintf(how, sizeof(how), "%s, by a %s", tried, insists() ? "fixed claim" : "hint");
+	snprintf(how, sizeof(how), "%s, by a %s%s", tried, insists() ? "fixed claim" : "hint",
+		 remembers() ? ", its window remembered" : "");
 	if (!getenv("SETTING"))
 		report_limit(limit, how, result);
 }

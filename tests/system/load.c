@@ -649,7 +649,7 @@ static const char *name_of_way(void)
 	static char name[64];
 
 	if (way == WAY_API)
-		return "API";
+		return remembers() ? "API" : "API of the archive";
 	snprintf(name, sizeof(name), "preload%s%s%s", insists() ? ", CLAIM=fixed" : ", by hint",
 		 getenv("ALIGNMAP_ANON") ? ", ANON=all" : "",
 		 getenv("ALIGNMAP_HINTS") ? ", HINTS=1" : "");
