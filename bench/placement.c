@@ -252,7 +252,7 @@ static struct effort {
 	unsigned int turns;  /* of each worker, behind one that is not counted */
 	unsigned int looped; /* mappings of each thread in a turn */
 	unsigned int kept;   /* mappings of all threads in a turn */
-} effort = { 3, 2 * WAYS, 200, KEPT_MOST };
+} effort = { 2, 2 * WAYS, 200, KEPT_MOST };
 
 static bool json;
 static bool failed;
