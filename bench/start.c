@@ -3,11 +3,13 @@
  * What preloading costs a program that maps nothing: starts /bin/true without a preloaded object,
  * with an empty one and with libalignmap, in turn, and prints the medians and their differences.
  *
- *	start LIBALIGNMAP EMPTY [ROUNDS]
+ *	start [--quick] [--json] LIBALIGNMAP EMPTY
  */
 #include <errno.h>
+#include <getopt.h>
 #include <limits.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@
 
 enum { PLAIN, EMPTY, OURS, WAYS };
 
-/* Microseconds from before the start to after the end. */
+/* Nanoseconds from before the start to after the end. */
 static double start(char *preload)
 {
 	char *argument[] = { (char *)"true", NULL };
@@ -33,26 +35,63 @@ static double start(char *preload)
 			preload ? preload : "nothing", strerror(errno));
 		exit(1);
 	}
-	return (now() - begin) / 1e3;
+	return now() - begin;
+}
+
+static const char *const names[WAYS] = { "none", "empty object", "libalignmap" };
+
+static void show(const struct spread *spread, bool json)
+{
+	if (!json)
+		printf("%-14s %10s %10s %10s %14s %14s\n", "PRELOADED", "10% us", "MEDIAN us",
+		       "90% us", "OVER NONE us", "OVER EMPTY us");
+	for (int way = 0; way < WAYS; way++) {
+		const double plain = spread[way].median - spread[PLAIN].median;
+		const double empty = spread[way].median - spread[way ? EMPTY : PLAIN].median;
+
+		if (json)
+			printf("{\"benchmark\":\"start\",\"way\":\"%s\",\"median\":%.0f,\"low\":%."
+			       "0f,"
+			       "\"high\":%.0f,\"over_none\":%.0f,\"over_empty\":%.0f}\n",
+			       names[way], spread[way].median, spread[way].low, spread[way].high,
+			       plain, empty);
+		else
+			printf("%-14s %10.1f %10.1f %10.1f %14.1f %14.1f\n", names[way],
+			       spread[way].low / 1e3, spread[way].median / 1e3,
+			       spread[way].high / 1e3, plain / 1e3, empty / 1e3);
+	}
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const names[WAYS] = { "no preload", "empty object", "libalignmap" };
+	static const struct option options[] = { { "quick", no_argument, NULL, 'q' },
+						 { "json", no_argument, NULL, 'j' },
+						 { NULL, 0, NULL, 0 } };
 	char preload[WAYS][PATH_MAX + 16];
 	char path[2][PATH_MAX];
 	double *times[WAYS];
 	struct spread spread[WAYS];
-	int rounds = argc == 4 ? atoi(argv[3]) : 1000;
+	int rounds = 1000;
+	bool json = false;
+	int option;
 
-	if (argc < 3 || argc > 4 || rounds < 1) {
-		fprintf(stderr, "usage: start LIBALIGNMAP EMPTY [ROUNDS]\n");
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 'q')
+			rounds = 100;
+		json |= option == 'j';
+		if (option == '?')
+			argc = 0;
+	}
+	if (argc - optind != 2) {
+		fprintf(stderr, "usage: start [--quick] [--json] LIBALIGNMAP EMPTY\n");
 		return 2;
 	}
-	for (int i = 1; i <= 2; i++) {
+	for (int i = 0; i < 2; i++) {
+		const char *object = argv[optind + i];
+
 		/* ld.so only warns of what it cannot load, and looks elsewhere without a slash. */
-		if (access(argv[i], R_OK) || !realpath(argv[i], path[i - 1])) {
-			fprintf(stderr, "start: %s: %s\n", argv[i], strerror(errno));
+		if (access(object, R_OK) || !realpath(object, path[i])) {
+			fprintf(stderr, "start: %s: %s\n", object, strerror(errno));
 			return 1;
 		}
 	}
@@ -67,15 +106,10 @@ int main(int argc, char **argv)
 
 			times[way][round < 0 ? 0 : round] = start(way ? preload[way] : NULL);
 		}
-	printf("%-14s %10s %10s %10s %14s %14s\n", "/bin/true", "10% us", "median us", "90% us",
-	       "over plain us", "over empty us");
 	for (int way = 0; way < WAYS; way++) {
 		spread[way] = spread_of(times[way], (size_t)rounds);
-		printf("%-14s %10.1f %10.1f %10.1f %14.1f %14.1f\n", names[way], spread[way].low,
-		       spread[way].median, spread[way].high,
-		       spread[way].median - spread[PLAIN].median,
-		       spread[way].median - spread[way ? EMPTY : PLAIN].median);
 		free(times[way]);
 	}
+	show(spread, json);
 	return 0;
 }
