@@ -35,7 +35,7 @@ static inline struct spread spread_of(double *samples, size_t count)
 {
 	qsort(samples, count, sizeof(*samples), ascending);
 	return (struct spread){ samples[count / 10], samples[count / 2],
-				samples[(count - 1) * 9 / 10] };
+				samples[count - 1 - count / 10] };
 }
 
 #endif /* MEASURE_H */
