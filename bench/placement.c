@@ -4,7 +4,11 @@
  * in the process. Each way has a process of its own, with the same in its address space; they take
  * turns of some hundred mappings, so that all see the same machine.
  *
- *	placement [--json] [--quick] LIBALIGNMAP
+ *	placement [--json] [--quick] [--lengths] LIBALIGNMAP
+ *
+ * With --lengths it is some lengths alone, in one thread. Where Linux applies the policy for
+ * transparent huge pages to BARs (6.16 to 7.1) it matters too: under "madvise" the library looks
+ * at each descriptor that it places, by fstat.
  *
  * The patterns: "loop" maps and unmaps, and both count; "keep" maps a number of times and then
  * unmaps all, and only the mapping counts. With threads the time is that of the whole turn, from
@@ -312,6 +316,24 @@ static const char *size_text(size_t size)
 	return text;
 }
 
+/* The policy for transparent huge pages: "madvise" of "always [madvise] never". */
+static const char *policy(void)
+{
+	static char line[64];
+	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+	char *chosen = NULL;
+
+	if (file) {
+		if (fgets(line, sizeof(line), file))
+			chosen = strchr(line, '[');
+		fclose(file);
+	}
+	if (!chosen)
+		return "unknown";
+	chosen[strcspn(chosen, "]")] = '\0';
+	return chosen + 1;
+}
+
 static bool is_oversubscribed(const struct setting *of)
 {
 	return of->threads > sysconf(_SC_NPROCESSORS_ONLN);
@@ -323,10 +345,10 @@ static void print_json(const struct setting *of, enum way by, const struct outco
 
 	printf("{\"benchmark\":\"placement\",\"way\":\"%s\",\"pattern\":\"%s\",\"length\":%zu,"
 	       "\"offset\":%lld,\"alignment\":%zu,\"threads\":%u,\"vmas\":%u,\"kept\":%u,"
-	       "\"oversubscribed\":%s,",
+	       "\"oversubscribed\":%s,\"policy\":\"%s\",",
 	       ways[by].name, of->keep ? "keep" : "loop", of->length, (long long)of->offset,
 	       of->alignment, of->threads, of->vmas, of->keep ? of->rounds : 0,
-	       is_oversubscribed(of) ? "true" : "false");
+	       is_oversubscribed(of) ? "true" : "false", policy());
 	if (outcome->calls >= 0)
 		printf("\"calls\":%.2f,", outcome->calls);
 	printf("\"median\":%.1f,\"low\":%.1f,\"high\":%.1f,\"ratio\":%.3f,\"congruent\":%.4f}\n",
@@ -455,16 +477,18 @@ static void run_both(size_t length, off_t offset, unsigned int threads, unsigned
 			       (unsigned int)most / threads, true });
 }
 
-static void run_all(bool quick)
+static void run_all(bool quick, bool lengths_alone)
 {
 	static const size_t lengths[] = { 2 * MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB,
 					  2 * GIB, 4 * GIB, 16 * GIB, 64 * GIB, 128 * GIB };
 	static const size_t some_lengths[] = { 4 * MIB, 4 * GIB };
 
-	for (size_t i = 0; i < COUNT(lengths); i += quick ? 5 : 1) {
+	for (size_t i = 0; i < COUNT(lengths); i += quick || lengths_alone ? 5 : 1) {
 		run_both(lengths[i], 0, 1, FEW_VMAS);
 		run_both(lengths[i], mid_leaf(lengths[i]), 1, FEW_VMAS);
 	}
+	if (lengths_alone)
+		return;
 	for (size_t i = 0; i < COUNT(some_lengths); i++)
 		for (unsigned int threads = 2; threads <= (quick ? 4 : THREADS_MOST); threads *= 2)
 			run_both(some_lengths[i], 0, threads, FEW_VMAS);
@@ -477,10 +501,11 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'j' },
 		{ "quick", no_argument, NULL, 'q' },
+		{ "lengths", no_argument, NULL, 'l' },
 		{ "worker", required_argument, NULL, 'w' },
 		{ 0 },
 	};
-	bool quick = false;
+	bool quick = false, lengths_alone = false;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -490,9 +515,10 @@ int main(int argc, char **argv)
 			optind = argc;
 		json |= option == 'j';
 		quick |= option == 'q';
+		lengths_alone |= option == 'l';
 	}
 	if (optind != argc - 1) {
-		fputs("usage: placement [--json] [--quick] LIBALIGNMAP\n", stderr);
+		fputs("usage: placement [--json] [--quick] [--lengths] LIBALIGNMAP\n", stderr);
 		return 2;
 	}
 	/* ld.so looks elsewhere for what has no slash. */
@@ -503,6 +529,6 @@ int main(int argc, char **argv)
 		effort = (struct effort){ 1, 3, 50, 100 };
 	if (!json)
 		print_head();
-	run_all(quick);
+	run_all(quick, lengths_alone);
 	return failed;
 }

@@ -76,13 +76,23 @@ run() { # NAME COMMAND...
 	fi
 }
 
+# With a policy for transparent huge pages, where that may be set.
+policy=/sys/kernel/mm/transparent_hugepage/enabled
+before=$(sed 's/.*\[\(.*\)\].*/\1/' "$policy")
+trap 'under "$before" true' EXIT
+under() { # POLICY COMMAND...
+	if [ -w "$policy" ]; then echo "$1" >"$policy"; fi
+	"${@:2}"
+}
+
 library=$build/libalignmap.so
 machine >"$folder/results/machine.json"
 run bars bench/bars -b "$build"
 # Three guests' starts take minutes.
 if [ ${#quick[@]} = 0 ]; then run guest-start bench/guest-start "$build"; fi
-run placement "$build/bench/placement" "$library"
-run spans "$build/bench/spans" "$library"
+under always run placement "$build/bench/placement" "$library"
+under madvise run placement-madvise "$build/bench/placement" --lengths "$library"
+under "$before" run spans "$build/bench/spans" "$library"
 run faults "$build/bench/faults" "$library"
 run passthrough "$build/bench/passthrough" "$library" "$build/bench/stub.so"
 run programs bench/programs -b "$build"
