@@ -134,7 +134,7 @@ static int rounds_of(size_t way, const struct row *row)
 		return 0;
 	/* VFIO takes what it mapped at once out again page by page: seconds for 64 GiB. */
 	if (subject.length > 4 * GIB)
-		return ways[way].best ? 41 : 3;
+		return ways[way].best ? 21 : 3;
 	return rounds_for(row->plan, quick ? 9 : ROUNDS_MAX);
 }
 
