@@ -95,7 +95,7 @@ log_of() { # NAME COMMAND...
 
 purposes=(build test)
 [ $lab = no ] || purposes+=(lab)
-[ $ci = no ] || purposes+=(ci programs)
+[ $ci = no ] || purposes+=(bench ci programs)
 [ $full = no ] || purposes+=(programs_full)
 tests/lab/need "${purposes[@]}"
 
@@ -149,6 +149,12 @@ fi
 if [ $lab = yes ]; then
 	say "the lab: Debian's kernels with VFIO"
 	log_of lab tests/lab/run -b "$builds/gcc"
+fi
+
+if [ $ci = yes ] && [ $lab = yes ]; then
+	say 'the benchmarks, for what they count'
+	check 'they run, and faults, places and address space are as promised' \
+		bench/run.sh --quick -b "$builds/bench" -o "$builds/bench-results"
 fi
 
 if [ $ci = yes ]; then
