@@ -8,8 +8,8 @@
  *
  * The kernel takes the highest room that there is. Who always took the next one below would walk
  * down the address space for ever, past room that has become free above, and leave holes that
- * nothing else fits into. So the next one below is for the same length and phase alone, and no
- * further than a sixteenth below the span in which windows were found.
+ * nothing else fits into. So the next one below is for the same length and phase alone, and none
+ * lies further than a sixteenth below the span in which windows were found.
  */
 #include <pthread.h>
 
@@ -61,46 +61,43 @@ static bool claims_are_refused(void)
 	return result == -EEXIST;
 }
 
-/* Below the last mapping, if that was of the same length and phase; 0 if that is too low. */
+/* The highest congruent one that ends at @end or below; 0 if there is none. */
+static uintptr_t last_before(const struct mapping_call *call, size_t length, size_t alignment,
+			     uintptr_t end)
+{
+	const uintptr_t highest = end - length;
+	const uintptr_t beyond = (highest - offset_behind(call)) & (alignment - 1);
+
+	return end > length && highest > beyond ? highest - beyond : 0;
+}
+
+/* Below the last mapping, if that was of the same length and phase. */
 static uintptr_t guess_below(const struct recent *recent, const struct mapping_call *call,
 			     size_t length, size_t alignment)
 {
-	const uintptr_t start = get(recent->start), lowest = get(recent->lowest);
-	const uintptr_t further = (get(recent->highest) - lowest) / 16;
-	/* What find_window() leaves above: holes that are alike can all be found again. */
-	uintptr_t guess = start - alignmap_host.pmd - length;
+	const uintptr_t start = get(recent->start);
 
 	if (get(recent->end) - start != length || (start - offset_behind(call)) & (alignment - 1))
 		return 0;
-	guess -= (guess - offset_behind(call)) & (alignment - 1);
-	return guess < start && guess >= lowest - further ? guess : 0;
-}
-
-/* Where the last mapping was, at its end. */
-static uintptr_t guess_again(const struct recent *recent, const struct mapping_call *call,
-			     size_t length, size_t alignment)
-{
-	const uintptr_t end = get(recent->end);
-	const uintptr_t guess = end - length;
-
-	return length < end ? guess - ((guess - offset_behind(call)) & (alignment - 1)) : 0;
+	/* What find_window() leaves above: holes that are alike can all be found again. */
+	return last_before(call, length, alignment, start - alignmap_host.pmd);
 }
 
 uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, size_t alignment)
 {
 	const uintptr_t below = get(alignmap_recent_below);
 	const struct recent *recent = own();
+	const uintptr_t lowest = get(recent->lowest), highest = get(recent->highest);
 	uintptr_t guess;
 
 	if (below <= NO_RECENT_WINDOWS || call->address)
 		return 0;
-	/* A MAP_SHARED_VALIDATE claim is but a hint. */
+	/* Such a claim is but a hint, and a bad guess would be a bad place. */
 	if ((call->flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
 		return 0;
 	guess = get(recent->descending) ? guess_below(recent, call, length, alignment)
-					: guess_again(recent, call, length, alignment);
-	/* Half way down to 0 the kernel has long come to other places, such as the heap's. */
-	if (guess < below / 2 || guess > below - length)
+					: last_before(call, length, alignment, get(recent->end));
+	if (!guess || guess < lowest - (highest - lowest) / 16 || guess + length > below)
 		return 0;
 	return claims_are_refused() ? guess : 0;
 }
@@ -121,5 +118,7 @@ void alignmap_remember_window(const struct mapping_call *call, uintptr_t window,
 			set(recent->highest, window + length);
 	}
 	set(recent->start, window);
-	set(recent->end, window + length);
+	/* Where it was guessed to end again it may end lower, and the next one lower still. */
+	if (!guessed || get(recent->descending))
+		set(recent->end, window + length);
 }

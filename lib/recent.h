@@ -15,7 +15,8 @@
  * A claim by MAP_FIXED_NOREPLACE does not see the guard gap below a mapping that grows down
  * (mm/mmap.c, __get_unmapped_area: the address is taken as it is). Where a window was just found
  * the kernel has seen to it; where one was found once a stack may have come to lie above. So
- * whoever sets it must see every MAP_GROWSDOWN: in the archive, which cannot, it stays 0.
+ * whoever sets it must see MAP_GROWSDOWN: in the archive, which cannot, it stays 0. What a program
+ * maps so by the bare system call is not seen.
  */
 extern atomic_uintptr_t alignmap_recent_below;
 #define NO_RECENT_WINDOWS 1

@@ -195,36 +195,41 @@ static bool needs(const struct link_map *map, const char *soname)
 	return false;
 }
 
-/*
- * Loaded at start and in nobody's DT_NEEDED (`ld.so --preload` sets no variable), or named where
- * preloading is asked for. What dlopen() brings comes behind the C library in the chain.
- */
+/* What dlopen() brings comes behind the C library in the chain, or into another one. */
+static bool loaded_at_start(void)
+{
+	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+		if (map->l_ld == _DYNAMIC)
+			return true;
+		if (strstr(map->l_name, "/libc.so."))
+			return false;
+	}
+	return false;
+}
+
+/* In nobody's DT_NEEDED (`ld.so --preload` sets no variable), or named where it is asked for. */
 static bool was_preloaded(void)
 {
 	bool needed = false;
-	bool us_first = false;
-	bool libc_seen = false;
 
-	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
-		if (map->l_ld == _DYNAMIC)
-			us_first = !libc_seen;
-		if (strstr(map->l_name, "/libc.so."))
-			libc_seen = true;
+	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next)
 		needed |= needs(map, ALIGNMAP_SONAME);
-	}
-	return us_first &&
-	       (!needed || list_names_us(getenv("LD_PRELOAD"), ": ") || system_preloads_us());
+	return !needed || list_names_us(getenv("LD_PRELOAD"), ": ") || system_preloads_us();
 }
 
-/* Every call of mmap by name comes here, so that MAP_GROWSDOWN is seen. */
+/* Whether who calls mmap by name comes here (-Bsymbolic-functions makes these names our own). */
+static bool is_in_front(void)
+{
+	return (uintptr_t)dlsym(RTLD_DEFAULT, "mmap") == (uintptr_t)mmap &&
+	       (uintptr_t)dlsym(RTLD_DEFAULT, "mmap64") == (uintptr_t)mmap64;
+}
+
 static void let_windows_be_remembered(void)
 {
 	uintptr_t not_yet = 0;
 
-	if ((uintptr_t)dlsym(RTLD_DEFAULT, "mmap") == (uintptr_t)mmap &&
-	    (uintptr_t)dlsym(RTLD_DEFAULT, "mmap64") == (uintptr_t)mmap64)
-		atomic_compare_exchange_strong(&alignmap_recent_below, &not_yet,
-					       (uintptr_t)let_windows_be_remembered);
+	atomic_compare_exchange_strong(&alignmap_recent_below, &not_yet,
+				       (uintptr_t)let_windows_be_remembered);
 }
 
 static void keep_within_policy(const struct alignmap_leaves *all, struct alignmap_leaves *leaves)
@@ -240,13 +245,16 @@ static void keep_within_policy(const struct alignmap_leaves *all, struct alignma
 __attribute__((constructor(102))) static void start(void)
 {
 	int saved = errno;
+	bool at_start;
 
 	alignmap_next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap64");
 	next_mmap = alignmap_next_mmap;
 	if (sizeof(off_t) == sizeof(off64_t))
 		next_mmap = __extension__(mmap_function *) dlsym(RTLD_NEXT, "mmap");
-	let_windows_be_remembered();
-	if (!getauxval(AT_SECURE) && was_preloaded()) {
+	at_start = loaded_at_start();
+	if (at_start && is_in_front())
+		let_windows_be_remembered();
+	if (at_start && !getauxval(AT_SECURE) && was_preloaded()) {
 		read_policy(environ, &policy, report_complaint);
 		if (!policy.off) {
 			report_open(&policy);
