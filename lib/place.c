@@ -226,27 +226,18 @@ static void advise_huge(const struct mapping_call *call, void *mapping)
 }
 
 void *alignmap_place(const struct mapping_call *call, const struct alignmap_leaves *leaves,
-		     enum claim claim, bool advise, struct placement *placement)
+		     size_t deserved, enum claim claim, bool advise, struct placement *placement)
 {
 	const uint64_t offset = offset_behind(call);
-	struct alignmap_plan plan;
+	const int saved = errno;
 	void *mapping = MAP_FAILED;
-	int saved;
 
-	*placement = (struct placement){ .outcome = NOT_TRIED };
-	/* Nothing is known before the constructor has run, errno's address included. */
-	if (!leaves->count)
-		return as_it_stands(call);
-	saved = errno;
-	if (alignmap_plan(leaves, call->length, offset, &plan))
-		plan.alignment = 0;
-	placement->deserved = plan.alignment;
-
+	*placement = (struct placement){ .outcome = NOT_TRIED, .deserved = deserved };
 	for (unsigned int i = 0; i + 1 < leaves->count; i++) {
 		const size_t alignment = leaves->size[i];
 		uintptr_t window;
 
-		if (alignment > plan.alignment)
+		if (alignment > deserved)
 			continue;
 		if (claim == CLAIM_FIXED)
 			mapping = claim_fixed(call, alignment, &window, &placement->losses);
@@ -277,11 +268,19 @@ void *alignmap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_
 	const struct mapping_call call = {
 		addr, length, prot, flags, fd, offset, alignmap_next_mmap
 	};
+	const struct alignmap_leaves *leaves = flags & MAP_ANONYMOUS ? &alignmap_host.anonymous
+								     : &alignmap_host.leaves;
 	struct placement placement;
+	struct alignmap_plan plan;
+	int saved;
 
-	if (addr || !flags_are_placeable(flags))
+	/* Nothing is known before the constructor has run, errno's address included. */
+	if (addr || !flags_are_placeable(flags) || !leaves->count)
 		return as_it_stands(&call);
-	return alignmap_place(
-		&call, flags & MAP_ANONYMOUS ? &alignmap_host.anonymous : &alignmap_host.leaves,
-		CLAIM_FIXED, true, &placement);
+	saved = errno;
+	if (alignmap_plan(leaves, length, offset_behind(&call), &plan)) {
+		errno = saved;
+		return as_it_stands(&call);
+	}
+	return alignmap_place(&call, leaves, plan.alignment, CLAIM_FIXED, true, &placement);
 }

@@ -87,11 +87,12 @@ void *alignmap_make_call(const struct mapping_call *call, void *address, int fla
 void *alignmap_claim(const struct mapping_call *call, uintptr_t window);
 
 /*
- * Makes the call at the address that it deserves over @leaves, at a lesser one where there is no
- * room, in the end as it stands. With @advise, madvise where the THP policy would undo it all.
+ * Makes the call at an address that is congruent modulo @deserved, the plan's alignment over
+ * @leaves; modulo a lesser size where there is no room, in the end as it stands. With @advise,
+ * madvise where the THP policy would undo it all.
  */
 void *alignmap_place(const struct mapping_call *call, const struct alignmap_leaves *leaves,
-		     enum claim claim, bool advise, struct placement *placement);
+		     size_t deserved, enum claim claim, bool advise, struct placement *placement);
 
 #pragma GCC visibility pop
 

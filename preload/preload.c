@@ -49,13 +49,12 @@ static struct alignmap_leaves anonymous_leaves;
 static mmap_function *next_mmap;
 
 /*
- * Whether the call is to be placed over these leaf sizes. If not, @why says so in the words of the
- * summary.
+ * Whether the call is to be placed, over which leaf sizes, and what it deserves of them. If not,
+ * @why says so in the words of the summary.
  */
 static bool wants_placing(const struct mapping_call *call, const struct alignmap_leaves **leaves,
-			  enum left *why)
+			  struct alignmap_plan *plan, enum left *why)
 {
-	struct alignmap_plan plan;
 	uint64_t offset = offset_behind(call);
 	size_t page;
 
@@ -83,19 +82,20 @@ static bool wants_placing(const struct mapping_call *call, const struct alignmap
 	/* The quick way out for the many small ones. */
 	if ((*leaves)->count < 2 || call->length <= (*leaves)->size[(*leaves)->count - 2] - page)
 		return false;
-	if (alignmap_plan(*leaves, call->length, offset, &plan) || plan.alignment == page)
+	if (alignmap_plan(*leaves, call->length, offset, plan) || plan->alignment == page)
 		return false;
 	*why = LEFT_OFFSET;
-	if (offset >= DRM_FIRST && offset < DRM_BEYOND && plan.phase)
+	if (offset >= DRM_FIRST && offset < DRM_BEYOND && plan->phase)
 		return false;
 	*why = LEFT_HINT;
-	return !call->address || ((uintptr_t)call->address - offset) & (plan.alignment - 1);
+	return !call->address || ((uintptr_t)call->address - offset) & (plan->alignment - 1);
 }
 
 static void *wrap(const struct mapping_call *call)
 {
 	const struct alignmap_leaves *leaves;
 	struct placement placement;
+	struct alignmap_plan plan;
 	int saved;
 	enum left why;
 	void *result;
@@ -105,13 +105,14 @@ static void *wrap(const struct mapping_call *call)
 	if (!active)
 		return alignmap_make_call(call, call->address, call->flags);
 	saved = errno;
-	if (!wants_placing(call, &leaves, &why)) {
+	if (!wants_placing(call, &leaves, &plan, &why)) {
 		if (report_wanted)
 			report_left(why);
 		errno = saved;
 		return alignmap_make_call(call, call->address, call->flags);
 	}
-	result = alignmap_place(call, leaves, policy.claim, policy.madvise, &placement);
+	result = alignmap_place(call, leaves, plan.alignment, policy.claim, policy.madvise,
+				&placement);
 	if (report_wanted)
 		report_placement(call, &placement, result);
 	return result;
