@@ -141,11 +141,12 @@ int alignmap_plan(const struct alignmap_leaves *leaves, size_t length, uint64_t 
  * PROT_NONE; where other threads were faster to take the place, up to sixteen times as much, if
  * that is to be had.
  *
- * Where the calling thread's last mapping was placed, or just below it, is claimed first: if nothing
- * is there, no room need be looked for, and there is no such instant. So it is only with the shared
- * object, whose mmap the whole process calls, and where the kernel chooses addresses from the top
- * down; and no more once the process has made a mapping with MAP_GROWSDOWN, since a claim does not
- * see the guard gap below one.
+ * Where the calling thread's last mapping was placed, or somewhat below it, is claimed first: if
+ * nothing is there, no room need be looked for, and there is no such instant. So it is only with
+ * the shared object that was loaded at start and in front of the C library, and where the kernel
+ * chooses addresses from the top down; and no more once the process has made a mapping with
+ * MAP_GROWSDOWN by a call of mmap(), since a claim does not see the guard gap below one. (One that
+ * is made by the bare system call is not noticed.)
  *
  * It makes no other system call than mmap and munmap, but in one case: on a Linux that applies
  * the transparent-huge-page policy to device memory (6.16 up to 7.1), under that policy "madvise",

@@ -6,7 +6,8 @@
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
 # --ci      also what a change must pass: clang, fuzzing, real programs, load, clang-tidy,
-#           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist
+#           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist, and that
+#           the benchmarks run and count right
 # --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
 #           the programs, and how random addresses are. Leaves tests/TRUST.md anew in that folder.
 # --no-lab  not the lab, which takes most of the time

@@ -6,9 +6,8 @@
 #include "watch.h"
 #include "system.h"
 
+#include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -38,9 +37,12 @@ static struct verdict look(const struct seccomp_data *call)
 	return (struct verdict){ mapping == MAP_FAILED ? errno : 0, mapping };
 }
 
+/* Another alignmap_mmap() than that of the way. */
+static void *(*other)(void *, size_t, int, int, int, off_t);
+
 static void *place(int file)
 {
-	return map(NULL, LENGTH, PROT_READ, MAP_SHARED, file, 0);
+	return (other ? other : map)(NULL, LENGTH, PROT_READ, MAP_SHARED, file, 0);
 }
 
 static bool well_placed(const void *mapping)
@@ -102,6 +104,34 @@ static int keeping(void)
 			   : count_calls(map_and_keep, 400, 400);
 }
 
+static int map_validated(int file)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		void *mapping = map(NULL, LENGTH, PROT_READ, MAP_SHARED_VALIDATE, file, 0);
+
+		REQUIRE(well_placed(mapping));
+		REQUIRE(munmap(mapping, LENGTH) == 0);
+	}
+	return 0;
+}
+
+/* The fixed claim is refused before it becomes a hint: a call more, and no guess. */
+static int validating(void)
+{
+	return count_calls(map_validated, 500, 500);
+}
+
+/* The program's calls of mmap do not come to a library behind the C library. */
+static int behind_the_c_library(void)
+{
+	void *library = dlopen(getenv("LIBRARY"), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+
+	REQUIRE(library);
+	other = __extension__(typeof(other)) dlsym(library, "alignmap_mmap");
+	REQUIRE(other);
+	return count_calls(map_and_unmap, 400, 400);
+}
+
 static void assert_counted(int status)
 {
 	if (status == 2 << 8)
@@ -119,6 +149,103 @@ static void those_that_are_kept_are_seldom_more(void **state)
 {
 	(void)state;
 	assert_counted(end_of(keeping));
+}
+
+static void a_claim_that_is_but_a_hint_is_not_guessed(void **state)
+{
+	(void)state;
+	assert_counted(end_of(validating));
+}
+
+static void a_library_behind_the_c_library_remembers_nothing(void **state)
+{
+	(void)state;
+	if (!getenv("LIBRARY"))
+		skip_because("it is in front already");
+	if (SANITIZED)
+		skip_because("a sanitizer refuses RTLD_DEEPBIND");
+	assert_counted(end_of(behind_the_c_library));
+}
+
+struct span {
+	uintptr_t lowest, highest;
+};
+
+static void *widen(struct span *span, void *mapping)
+{
+	const uintptr_t start = (uintptr_t)mapping;
+
+	assert_ptr_not_equal(mapping, MAP_FAILED);
+	if (!span->highest || start < span->lowest)
+		span->lowest = start;
+	if (start + LENGTH > span->highest)
+		span->highest = start + LENGTH;
+	return mapping;
+}
+
+static void phases_that_differ_do_not_walk_down(void **state)
+{
+	const int file = memfd_of((off_t)(8 * LENGTH));
+	struct span span = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < 10 * ROUNDS; i++) {
+		const off_t offset = (off_t)(i * 3 % 1000 * page_size());
+		void *mapping =
+			widen(&span, map(NULL, LENGTH, PROT_READ, MAP_SHARED, file, offset));
+
+		assert_true(congruent(mapping, (uint64_t)offset, pmd_size()));
+		munmap(mapping, LENGTH);
+	}
+	assert_true(span.highest - span.lowest <= 2 * LENGTH);
+	close(file);
+}
+
+/* Room that has become free above is used again, but for a sixteenth. */
+static void a_chain_comes_back_up(void **state)
+{
+	const int file = memfd_of((off_t)LENGTH);
+	struct span first = { 0 }, both;
+	void *mappings[ROUNDS];
+
+	(void)state;
+	for (int i = 0; i < ROUNDS; i++)
+		mappings[i] = widen(&first, place(file));
+	for (int i = 0; i < ROUNDS - 1; i++)
+		munmap(mappings[i], LENGTH);
+	both = first;
+	for (int i = 0; i < ROUNDS - 1; i++)
+		mappings[i] = widen(&both, place(file));
+	assert_true(first.lowest - both.lowest <=
+		    (first.highest - first.lowest) / 16 + LENGTH + 2 * pmd_size());
+	for (int i = 0; i < ROUNDS; i++)
+		munmap(mappings[i], LENGTH);
+	close(file);
+}
+
+static void a_call_with_a_hint_goes_near_it_and_is_not_remembered(void **state)
+{
+	const int file = memfd_of((off_t)LENGTH);
+	char *window, *room, *mapping;
+
+	(void)state;
+	if (!getenv("ALIGNMAP_HINTS"))
+		skip_because("for ALIGNMAP_HINTS=1");
+	window = place(file);
+	assert_true(well_placed(window));
+	munmap(window, LENGTH);
+	room = map_raw(NULL, G, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(room, MAP_FAILED);
+	munmap(room, G);
+	room += page_size();
+	mapping = map(room, LENGTH, PROT_READ, MAP_SHARED, file, 0);
+	assert_true(well_placed(mapping));
+	assert_true(mapping >= room && mapping < room + 2 * pmd_size());
+	munmap(mapping, LENGTH);
+	mapping = place(file);
+	assert_ptr_equal(mapping, window);
+	munmap(mapping, LENGTH);
+	close(file);
 }
 
 /* The same window comes again until somebody else has it. */
@@ -210,6 +337,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(where_a_fixed_claim_is_a_hint_no_place_is_guessed),
 		cmocka_unit_test(in_a_steady_state_a_mapping_is_one_system_call),
 		cmocka_unit_test(those_that_are_kept_are_seldom_more),
+		cmocka_unit_test(a_claim_that_is_but_a_hint_is_not_guessed),
+		cmocka_unit_test(a_library_behind_the_c_library_remembers_nothing),
+		cmocka_unit_test(phases_that_differ_do_not_walk_down),
+		cmocka_unit_test(a_chain_comes_back_up),
+		cmocka_unit_test(a_call_with_a_hint_goes_near_it_and_is_not_remembered),
 		cmocka_unit_test(what_has_taken_the_place_meanwhile_stays),
 		cmocka_unit_test(a_mapping_that_grows_down_keeps_its_guard_gap),
 	};
