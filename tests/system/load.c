@@ -666,8 +666,9 @@ static void print_races(void)
 			  summary_number(stats_path, "placed") +
 			  summary_number(stats_path, "fallbacks");
 	}
-	print_message("# trust load|races lost and tried again, %s|%s of %s fixed claims|"
-		      "%s unplaced\n",
+	/* A place that is remembered and taken is no race, but by the API both look alike. */
+	print_message("# trust load|%s and tried again, %s|%s of %s fixed claims|%s unplaced\n",
+		      way == WAY_API && remembers() ? "guesses and races lost" : "races lost",
 		      name_of_way(), grouped(races), grouped(claims), grouped(seen[ASTRAY]));
 }
 
