@@ -38,7 +38,8 @@ static struct verdict look(const struct seccomp_data *call)
 }
 
 /* Another alignmap_mmap() than that of the way. */
-static void *(*other)(void *, size_t, int, int, int, off_t);
+typedef void *mmap_function(void *, size_t, int, int, int, off_t);
+static mmap_function *other;
 
 static void *place(int file)
 {
@@ -145,7 +146,7 @@ static int behind_the_c_library(void)
 	void *library = dlopen(getenv("LIBRARY"), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
 
 	REQUIRE(library);
-	other = __extension__(typeof(other)) dlsym(library, "alignmap_mmap");
+	other = __extension__(mmap_function *) dlsym(library, "alignmap_mmap");
 	REQUIRE(other);
 	return count_calls(map_and_unmap, 400, 400);
 }
