@@ -2,7 +2,9 @@
 /*
  * What placing a mapping costs, by way (ways.c), over lengths, offsets, threads and other mappings
  * in the process. Each way has a process of its own, with the same in its address space; they take
- * turns of some hundred mappings, so that all see the same machine.
+ * turns of some hundred mappings, so that all see the same machine, and are started anew some
+ * times, since it matters where a process happens to lie: a mapping that crosses a bound of
+ * 512 GiB takes longer.
  *
  *	placement [--json] [--quick] [--lengths] LIBALIGNMAP
  *
@@ -256,7 +258,7 @@ static struct effort {
 	unsigned int turns;  /* of each worker, behind one that is not counted */
 	unsigned int looped; /* mappings of each thread in a turn */
 	unsigned int kept;   /* mappings of all threads in a turn */
-} effort = { 2, 2 * WAYS, 200, KEPT_MOST };
+} effort = { 8, WAYS / 2, 200, KEPT_MOST };
 
 static bool json;
 static bool failed;
@@ -284,16 +286,20 @@ static void measure(const struct setting *of, double *times[WAYS], struct outcom
 	size_t count = 0;
 
 	for (unsigned int start = 0; start < effort.starts; start++) {
+		struct setting this = *of;
+
+		/* How full the kernel's nodes are decides what one mapping more costs. */
+		this.vmas += start;
 		for (int i = 0; i < WAYS; i++) {
 			workers[i] = start_worker(i, library);
-			tell(workers[i].orders, of, sizeof(*of));
+			tell(workers[i].orders, &this, sizeof(this));
 			turn_of(&workers[i], TAKE_A_TURN);
 			if (!start)
 				outcomes[i].calls = turn_of(&workers[i], COUNT_CALLS).calls;
 		}
 		for (unsigned int i = 0; i < effort.turns; i++, count++)
 			for (unsigned int j = 0; j < WAYS; j++) {
-				const unsigned int by = (i + j) % WAYS;
+				const unsigned int by = (start + 2 * i + j) % WAYS;
 				const struct turn turn = turn_of(&workers[by], TAKE_A_TURN);
 
 				times[by][count] = turn.nanoseconds;
