@@ -26,6 +26,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,17 +185,50 @@ static struct turn turn_of_all(void)
 	return turn;
 }
 
-/* Protections that alternate keep the pages of one mapping apart. */
+static void shuffle(unsigned int *numbers, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		const unsigned int at = (unsigned int)rand() % (i + 1);
+
+		numbers[i] = numbers[at];
+		numbers[at] = i;
+	}
+}
+
+/*
+ * Protections that alternate keep the pages of one mapping apart. The order matters: it fills the
+ * kernel's nodes, and a full one is split and joined again each time that a mapping comes and goes
+ * with a gap beside it. So all ways have the same one, and each start another.
+ */
 static void make_vmas(unsigned int count)
 {
 	const size_t page = (size_t)getpagesize();
 	char *start = mmap(NULL, count * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int odd[MANY_VMAS];
 
 	if (start == MAP_FAILED)
 		err(1, "%u pages", count);
-	for (unsigned int i = 0; i < count; i += 2)
-		if (mprotect(start + i * page, page, PROT_READ))
-			err(1, "mapping %u of %u besides", i, count);
+	srand(setting.vmas);
+	shuffle(odd, count / 2);
+	for (unsigned int i = 0; i < count / 2; i++)
+		if (mprotect(start + (2 * odd[i] + 1) * page, page, PROT_READ))
+			err(1, "mapping %u of %u besides", 2 * i, count);
+}
+
+/* One thread stays on one processor, the same for all ways: they need not be equally fast. */
+static void stay_here(void)
+{
+	cpu_set_t allowed, here;
+	unsigned int first = 0;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		err(1, "sched_getaffinity");
+	while (!CPU_ISSET(first, &allowed))
+		first++;
+	CPU_ZERO(&here);
+	CPU_SET(first, &here);
+	if (sched_setaffinity(0, sizeof(here), &here))
+		err(1, "sched_setaffinity");
 }
 
 static void loop_once(void)
@@ -232,6 +266,8 @@ static int work(enum way by)
 	if (mapping.fd < 0 || ftruncate(mapping.fd, (off_t)setting.length + setting.offset))
 		err(1, "memfd");
 	make_vmas(setting.vmas);
+	if (setting.threads == 1)
+		stay_here();
 	pthread_barrier_init(&barrier, NULL, setting.threads);
 	for (unsigned int i = 1; i < setting.threads; i++) {
 		pthread_t thread;
@@ -288,7 +324,6 @@ static void measure(const struct setting *of, double *times[WAYS], struct outcom
 	for (unsigned int start = 0; start < effort.starts; start++) {
 		struct setting this = *of;
 
-		/* How full the kernel's nodes are decides what one mapping more costs. */
 		this.vmas += start;
 		for (int i = 0; i < WAYS; i++) {
 			workers[i] = start_worker(i, library);
