@@ -59,8 +59,8 @@ bool remembers(void)
 	/* From the bottom up, windows lie above the library's code. */
 	if (setting && strcmp(setting, "ADDR_COMPAT_LAYOUT") == 0)
 		return false;
-	/* Another library's mmap is the process's. */
-	if (setting && strcmp(setting, "BEHIND_ANOTHER") == 0)
+	/* Another library's mmap is the process's; a sanitizer's is. */
+	if (way != WAY_API && (SANITIZED || (setting && strcmp(setting, "BEHIND_ANOTHER") == 0)))
 		return false;
 	return insists() && (way != WAY_API || alignmap_recent_below);
 }
