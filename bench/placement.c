@@ -204,7 +204,7 @@ static void make_vmas(unsigned int count)
 {
 	const size_t page = (size_t)getpagesize();
 	char *start = mmap(NULL, count * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned int odd[MANY_VMAS];
+	static unsigned int odd[MANY_VMAS];
 
 	if (start == MAP_FAILED)
 		err(1, "%u pages", count);
