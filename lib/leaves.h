@@ -56,6 +56,12 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 /* This host, learnt by a constructor. */
 extern struct host alignmap_host;
 
+/* Its base page, in bytes. */
+static inline size_t host_page(void)
+{
+	return alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
+}
+
 #pragma GCC visibility pop
 
 #endif /* LEAVES_H */

@@ -90,15 +90,10 @@ static void remember_stuck(uintptr_t start, size_t length)
 	atomic_store_explicit(&stuck.start, start, memory_order_release);
 }
 
-static size_t base_page(void)
-{
-	return alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
-}
-
-/* The length as the kernel rounds it up. alignmap_place() has seen that it can be. */
+/* The length as the kernel rounds it up. The plan has seen that it can be. */
 static size_t whole_pages(const struct mapping_call *call)
 {
-	return (call->length + base_page() - 1) & ~(base_page() - 1);
+	return (call->length + host_page() - 1) & ~(host_page() - 1);
 }
 
 /*
@@ -109,14 +104,12 @@ static size_t whole_pages(const struct mapping_call *call)
  */
 static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
-	const size_t page = base_page();
-	const size_t phase = offset_behind(call) & (alignment - 1);
-	const size_t length = whole_pages(call);
-	uintptr_t highest;
+	const size_t page = host_page();
 	size_t reserve;
 	long start;
 
-	if (!nothing_is_stuck() || __builtin_add_overflow(length, alignment - page, &reserve) ||
+	if (!nothing_is_stuck() ||
+	    __builtin_add_overflow(whole_pages(call), alignment - page, &reserve) ||
 	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve) ||
 	    __builtin_mul_overflow(reserve, 1 + depth, &reserve))
 		return 0;
@@ -127,8 +120,7 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 		remember_stuck((uintptr_t)start, reserve);
 		return 0;
 	}
-	highest = (uintptr_t)start + alignment - page;
-	return highest - ((highest - phase) & (alignment - 1));
+	return congruent_up_to(call, (uintptr_t)start + alignment - page, alignment);
 }
 
 /*

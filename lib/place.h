@@ -70,6 +70,13 @@ static inline uint64_t offset_behind(const struct mapping_call *call)
 	return call->flags & MAP_ANONYMOUS ? 0 : (uint64_t)call->offset;
 }
 
+/* The highest address up to @address that is congruent modulo @alignment. */
+static inline uintptr_t congruent_up_to(const struct mapping_call *call, uintptr_t address,
+					size_t alignment)
+{
+	return address - ((address - offset_behind(call)) & (alignment - 1));
+}
+
 /*
  * Unmaps what is certainly ours; 0, or a negative errno. Where Linux fails that, for want of
  * memory, it has unmapped nothing (mm/vma.c, do_vmi_align_munmap; 6.1 to 6.4 had that wrong): so it

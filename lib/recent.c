@@ -44,7 +44,7 @@ static struct recent *own(void)
 static bool claims_are_refused(void)
 {
 	static atomic_int known;
-	const size_t page = alignmap_host.leaves.size[alignmap_host.leaves.count - 1];
+	const size_t page = host_page();
 	const uintptr_t taken = (uintptr_t)&known & -page;
 	long result;
 
@@ -65,10 +65,9 @@ static bool claims_are_refused(void)
 static uintptr_t last_before(const struct mapping_call *call, size_t length, size_t alignment,
 			     uintptr_t end)
 {
-	const uintptr_t highest = end - length;
-	const uintptr_t beyond = (highest - offset_behind(call)) & (alignment - 1);
+	const uintptr_t window = congruent_up_to(call, end - length, alignment);
 
-	return end > length && highest > beyond ? highest - beyond : 0;
+	return end > length && window < end ? window : 0;
 }
 
 /* Below the last mapping, if that was of the same length and phase. */
