@@ -16,11 +16,11 @@
 #include <sys/utsname.h>
 
 #include "../tests/lab/device.h"
+#include "rules.h"
 #include "subject.h"
 #include "turns.h"
 
 #define MIB ((size_t)1 << 20)
-#define GIB ((size_t)1 << 30)
 
 /* Some 100,000 a second are taken here: what takes more than these is not tried. */
 #define FAULTS_MAX ((size_t)1 << 20)
@@ -30,20 +30,6 @@ static struct utsname host;
 static struct device device;
 static struct subject subject;
 
-static size_t power_of_two_over(size_t length)
-{
-	size_t power = 1;
-
-	while (power < length)
-		power <<= 1;
-	return power;
-}
-
-static void *map_aligned(size_t alignment)
-{
-	return map_at(&subject, alignment < GIB ? alignment : GIB, 0);
-}
-
 static void *by_kernel(void)
 {
 	return map_plainly(&subject, NULL, 0);
@@ -51,17 +37,17 @@ static void *by_kernel(void)
 
 static void *as_qemu_10(void)
 {
-	return map_aligned(subject.length & -subject.length);
+	return map_at(&subject, alignment_of_qemu_10(subject.length), 0);
 }
 
 static void *as_cloud_hypervisor(void)
 {
-	return map_aligned(power_of_two_over(subject.length));
+	return map_at(&subject, alignment_of_cloud_hypervisor(subject.length), 0);
 }
 
 static void *as_libpmem2(void)
 {
-	return map_aligned(subject.length < 2 * GIB ? 2 * MIB : GIB);
+	return map_at(&subject, alignment_of_libpmem2(subject.length), 0);
 }
 
 static void *by_api(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
-/* What the benchmarks share: a clock, and what many samples come to. */
+/* What the benchmarks share: a clock, what many samples come to, and a random order. */
 #ifndef MEASURE_H
 #define MEASURE_H
 
@@ -36,6 +36,19 @@ static inline struct spread spread_of(double *samples, size_t count)
 	qsort(samples, count, sizeof(*samples), ascending);
 	return (struct spread){ samples[count / 10], samples[count / 2],
 				samples[count - 1 - count / 10] };
+}
+
+/* Puts the numbers below @count in some order, each as likely. */
+static inline void shuffle(size_t *order, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		order[i] = i;
+	for (size_t i = 1; i < count; i++) {
+		const size_t place = (size_t)rand() % (i + 1), number = order[i];
+
+		order[i] = order[place];
+		order[place] = number;
+	}
 }
 
 #endif /* MEASURE_H */

@@ -36,6 +36,7 @@
 
 #include "calls.h"
 #include "measure.h"
+#include "subject.h"
 #include "ways.h"
 
 #define MIB ((size_t)1 << 20)
@@ -185,16 +186,6 @@ static struct turn turn_of_all(void)
 	return turn;
 }
 
-static void shuffle(unsigned int *numbers, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++) {
-		const unsigned int at = (unsigned int)rand() % (i + 1);
-
-		numbers[i] = numbers[at];
-		numbers[at] = i;
-	}
-}
-
 /*
  * Protections that alternate keep the pages of one mapping apart. The order matters: it fills the
  * kernel's nodes, and a full one is split and joined again each time that a mapping comes and goes
@@ -204,7 +195,7 @@ static void make_vmas(unsigned int count)
 {
 	const size_t page = (size_t)getpagesize();
 	char *start = mmap(NULL, count * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	static unsigned int odd[MANY_VMAS];
+	static size_t odd[MANY_VMAS];
 
 	if (start == MAP_FAILED)
 		err(1, "%u pages", count);
@@ -348,15 +339,6 @@ static void measure(const struct setting *of, double *times[WAYS], struct outcom
 		outcomes[i].spread = spread_of(times[i], count);
 }
 
-static const char *size_text(size_t size)
-{
-	static char text[24];
-	const int unit = size >= GIB ? 30 : size >= MIB ? 20 : 10;
-
-	snprintf(text, sizeof(text), "%zu%c", size >> unit, "KMG"[unit / 10 - 1]);
-	return text;
-}
-
 /* The policy for transparent huge pages: "madvise" of "always [madvise] never". */
 static const char *policy(void)
 {
@@ -414,8 +396,8 @@ static void print_head(void)
 
 static void print_line(const struct setting *of, const struct outcome *outcomes)
 {
-	printf("%-4s %6s", of->keep ? "keep" : "loop", size_text(of->length));
-	printf(" %7s %6u%c %7u", of->offset ? size_text((size_t)of->offset) : "0", of->threads,
+	printf("%-4s %6s", of->keep ? "keep" : "loop", size_text(of->length).text);
+	printf(" %7s %6u%c %7u", size_text((uint64_t)of->offset).text, of->threads,
 	       is_oversubscribed(of) ? '!' : ' ', of->vmas);
 	for (int i = 0; i < WAYS; i++) {
 		const double median = outcomes[i].spread.median;

@@ -50,7 +50,7 @@ machine() {
 		--argjson processors "$(nproc)" \
 		--argjson memory $(($(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo) * 1024)) \
 		--arg virtualised "$virtualised" --arg kernel "$(uname -r)" --arg machine "$(uname -m)" \
-		--arg thp "$(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/enabled)" \
+		--arg thp "$before" \
 		--arg compiler "$(${CC:-cc} --version | head -n 1)" \
 		--arg qemu "$(qemu-system-x86_64 --version | sed -n 's/.*version \([^ ]*\).*/\1/p')" \
 		--argjson load "$(cut -d ' ' -f 1 /proc/loadavg)" \
@@ -78,7 +78,8 @@ run() { # NAME COMMAND...
 
 # With a policy for transparent huge pages, where that may be set.
 policy=/sys/kernel/mm/transparent_hugepage/enabled
-before=$(sed 's/.*\[\(.*\)\].*/\1/' "$policy")
+before=
+if [ -e "$policy" ]; then before=$(sed 's/.*\[\(.*\)\].*/\1/' "$policy"); fi
 trap 'under "$before" true' EXIT
 under() { # POLICY COMMAND...
 	if [ -w "$policy" ]; then echo "$1" >"$policy"; fi

@@ -16,19 +16,6 @@ int rounds_for(size_t faults, int most)
 	return rounds ? rounds : 1;
 }
 
-/* Puts the numbers below @count in some order, each as likely. */
-static void shuffle(size_t *order, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		order[i] = i;
-	for (size_t i = 1; i < count; i++) {
-		const size_t place = (size_t)rand() % (i + 1), number = order[i];
-
-		order[i] = order[place];
-		order[place] = number;
-	}
-}
-
 static int warming_rounds(const struct row *row)
 {
 	return row->rounds > 1;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * The rules of others are written from what their programs do, in the order of their system calls:
- * QEMU 9.2 to 10.2 (hw/vfio/region.c), Cloud Hypervisor of mid-2026 (pci/src/mmap.rs) and libpmem2
- * (map_posix.c). All three reserve, trim the head and the tail, and map over what they hold.
+ * The rules of others are written from what their programs do, in the order of their system calls
+ * (rules.h says which). All three reserve, trim the head and the tail, and map over what they hold.
  * Left out, in their favour: libpmem2's first attempt with MAP_SYNC, which only DAX files grant.
  */
 #include <err.h>
@@ -16,10 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "rules.h"
 #include "ways.h"
-
-#define MIB ((size_t)1 << 20)
-#define GIB ((size_t)1 << 30)
 
 /* The system call itself, since the name `mmap` may be this library's. */
 static void *call_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
@@ -56,30 +53,24 @@ static void *in_a_reservation(const struct mapping *mapping, size_t alignment, i
 	return map_at(mapping, start + head, MAP_FIXED);
 }
 
-/* The lowest set bit of the length. It trims a head of no bytes, too, which the kernel refuses. */
+/* It trims a head of no bytes, too, which the kernel refuses. */
 static void *as_qemu_10(const struct mapping *mapping, uintptr_t free_address)
 {
-	const size_t lowest = mapping->length & -mapping->length;
-
 	(void)free_address;
-	return in_a_reservation(mapping, lowest < GIB ? lowest : GIB, 0, true);
+	return in_a_reservation(mapping, alignment_of_qemu_10(mapping->length), 0, true);
 }
 
-/* The power of two over the length. */
 static void *as_cloud_hypervisor(const struct mapping *mapping, uintptr_t free_address)
 {
-	size_t alignment = 1;
-
 	(void)free_address;
-	while (alignment < mapping->length && alignment < GIB)
-		alignment <<= 1;
-	return in_a_reservation(mapping, alignment, MAP_NORESERVE, false);
+	return in_a_reservation(mapping, alignment_of_cloud_hypervisor(mapping->length),
+				MAP_NORESERVE, false);
 }
 
 static void *as_libpmem2(const struct mapping *mapping, uintptr_t free_address)
 {
 	(void)free_address;
-	return in_a_reservation(mapping, mapping->length < 2 * GIB ? 2 * MIB : GIB, 0, false);
+	return in_a_reservation(mapping, alignment_of_libpmem2(mapping->length), 0, false);
 }
 
 static void *by_the_api(const struct mapping *mapping, uintptr_t free_address)

@@ -14,10 +14,10 @@
 
 #include <alignmap-vfio.h>
 
+#include "../../bench/rules.h"
 #include "device.h"
 
 #define MIB (1ULL << 20)
-#define GIB (1ULL << 30)
 #define PIECES_MAX 4
 
 struct piece {
@@ -75,20 +75,6 @@ static uintptr_t aligned_place(uint64_t length, uint64_t alignment)
 	return ((uintptr_t)start + alignment - 1) & ~(alignment - 1);
 }
 
-static uint64_t at_most_1g(uint64_t alignment)
-{
-	return alignment < GIB ? alignment : GIB;
-}
-
-static uint64_t power_of_two_over(uint64_t length)
-{
-	uint64_t power = 1;
-
-	while (power < length)
-		power <<= 1;
-	return power;
-}
-
 static void plainly(struct piece *pieces, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -100,7 +86,7 @@ static void as_qemu_10(struct piece *pieces, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		uint64_t length = pieces[i].length;
-		uintptr_t place = aligned_place(length, at_most_1g(length & -length));
+		uintptr_t place = aligned_place(length, alignment_of_qemu_10(length));
 
 		pieces[i].address = map_at(&pieces[i], place, MAP_FIXED);
 	}
@@ -110,7 +96,7 @@ static void as_qemu_10(struct piece *pieces, size_t count)
 static void as_cloud_hypervisor(struct piece *pieces, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		uint64_t alignment = at_most_1g(power_of_two_over(pieces[i].length));
+		uint64_t alignment = alignment_of_cloud_hypervisor(pieces[i].length);
 		uintptr_t place = aligned_place(pieces[i].length, alignment);
 
 		pieces[i].address = map_at(&pieces[i], place, MAP_FIXED);
@@ -120,7 +106,7 @@ static void as_cloud_hypervisor(struct piece *pieces, size_t count)
 /* The region at a multiple of the power of two over its length, each piece at its place in it. */
 static void as_qemu_11(struct piece *pieces, size_t count)
 {
-	uintptr_t place = aligned_place(bar.size, at_most_1g(power_of_two_over(bar.size)));
+	uintptr_t place = aligned_place(bar.size, alignment_of_cloud_hypervisor(bar.size));
 
 	for (size_t i = 0; i < count; i++)
 		pieces[i].address = map_at(&pieces[i], place + pieces[i].offset, MAP_FIXED);
