@@ -5,12 +5,14 @@
 #
 #	bench/run.sh [--quick] [-b FOLDER] [-o FOLDER]
 #
-# --quick  some three minutes instead of an hour, and no guest's start: sees that the benchmarks
+# --quick  some two minutes instead of half an hour, and no guest's start: sees that the benchmarks
 #          run and that what they count is right; what they time is worth nothing then
 # -b       where to build (default: build-bench in the project's folder)
 # -o       where to leave the results (default: bench)
 #
-# Ends with 1 where a benchmark has failed. Its rows are kept all the same, for the tables to show.
+# As root it sets the policy for transparent huge pages while it measures placement, for the whole
+# machine, and puts it back. Ends with 1 where a benchmark has failed. Its rows are kept all the
+# same, for the tables to show.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
