@@ -101,10 +101,16 @@ static size_t whole_pages(const struct mapping_call *call)
  * reservation that is just large enough, but for what lies above it: a PMD, without which ext4,
  * xfs, btrfs and fuse take no hint (mm/huge_memory.c, __thp_get_unmapped_area) and into which
  * hugetlbfs may round a length up, and @depth times the whole.
+ *
+ * Where it last found room it asks again: a hint, that the kernel checks as it checks any. There
+ * the reservation begins such that the window is the same, and touches no other mapping, as the
+ * kernel's own choice does: to be merged with a neighbour and split from it costs a tenth.
  */
 static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
 	const size_t page = host_page();
+	const uintptr_t room = depth ? 0 : alignmap_recent_room(call);
+	uintptr_t window;
 	size_t reserve;
 	long start;
 
@@ -113,14 +119,18 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve) ||
 	    __builtin_mul_overflow(reserve, 1 + depth, &reserve))
 		return 0;
-	start = sys_mmap(call->address, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	start = sys_mmap(room ? (void *)room : call->address, reserve, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(start))
 		return depth ? find_window(call, alignment, 0) : 0;
 	if (sys_failed(alignmap_unmap((uintptr_t)start, reserve))) {
 		remember_stuck((uintptr_t)start, reserve);
 		return 0;
 	}
-	return congruent_up_to(call, (uintptr_t)start + alignment - page, alignment);
+	window = congruent_up_to(call, (uintptr_t)start + alignment - page, alignment);
+	if ((uintptr_t)start != room)
+		alignmap_remember_room(call, window - (alignment - page));
+	return window;
 }
 
 /*

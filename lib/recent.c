@@ -24,6 +24,7 @@ static struct recent {
 	atomic_uintptr_t start, end;	  /* of the last mapping that was placed */
 	atomic_bool descending;		  /* the last window found lay below the one before */
 	atomic_uintptr_t lowest, highest; /* the span of what was found */
+	atomic_uintptr_t room;		  /* of the last reservation */
 } threads[128];
 
 #define get(field) atomic_load_explicit(&(field), memory_order_relaxed)
@@ -120,4 +121,15 @@ void alignmap_remember_window(const struct mapping_call *call, uintptr_t window,
 	/* Where it was guessed to end again it may end lower, and the next one lower still. */
 	if (!guessed || get(recent->descending))
 		set(recent->end, window + length);
+}
+
+uintptr_t alignmap_recent_room(const struct mapping_call *call)
+{
+	return call->address ? 0 : get(own()->room);
+}
+
+void alignmap_remember_room(const struct mapping_call *call, uintptr_t start)
+{
+	if (!call->address)
+		set(own()->room, start);
 }

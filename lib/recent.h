@@ -31,6 +31,10 @@ uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, 
 void alignmap_remember_window(const struct mapping_call *call, uintptr_t window, size_t length,
 			      bool guessed);
 
+/* Where the calling thread's reservation last found room, or was put such that it will; 0: none. */
+uintptr_t alignmap_recent_room(const struct mapping_call *call);
+void alignmap_remember_room(const struct mapping_call *call, uintptr_t start);
+
 #pragma GCC visibility pop
 
 #endif /* RECENT_H */

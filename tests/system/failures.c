@@ -14,7 +14,7 @@
 enum failing {
 	THE_NTH,
 	FROM_THE_NTH_ON,
-	EACH_CLAIM,	  /* an mmap that names an address */
+	EACH_CLAIM,	  /* an mmap of something that names an address */
 	EACH_RESERVATION, /* an mmap of nothing, without access */
 	EACH_MUNMAP,
 	EACH_OTHER, /* fstat, madvise and write */
@@ -46,7 +46,7 @@ static bool is_to_fail(const struct seccomp_data *call, unsigned int number)
 	case FROM_THE_NTH_ON:
 		return number >= watch.nth;
 	case EACH_CLAIM:
-		return call->nr == SYS_mmap && call->args[0];
+		return call->nr == SYS_mmap && call->args[0] && call->args[2] != PROT_NONE;
 	case EACH_RESERVATION:
 		return call->nr == SYS_mmap && call->args[2] == PROT_NONE;
 	case EACH_MUNMAP:
