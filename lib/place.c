@@ -102,9 +102,9 @@ static size_t whole_pages(const struct mapping_call *call)
  * xfs, btrfs and fuse take no hint (mm/huge_memory.c, __thp_get_unmapped_area) and into which
  * hugetlbfs may round a length up, and @depth times the whole.
  *
- * Where it last found room it asks again: a hint, that the kernel checks as it checks any. There
- * the reservation begins such that the window is the same, and touches no other mapping, as the
- * kernel's own choice does: to be merged with a neighbour and split from it costs a tenth.
+ * Where it last found room it asks again: a hint, that the kernel checks as it checks any. That
+ * room begins such that the window is the same, and so mostly lies clear of what is above, where
+ * the release walks the page tables that both share (mm/memory.c, free_pgd_range).
  */
 static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
