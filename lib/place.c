@@ -102,15 +102,14 @@ static size_t whole_pages(const struct mapping_call *call)
  * xfs, btrfs and fuse take no hint (mm/huge_memory.c, __thp_get_unmapped_area) and into which
  * hugetlbfs may round a length up, and @depth times the whole.
  *
- * Where it last found room it asks again: a hint, that the kernel checks as it checks any. That
- * room begins such that the window is the same, and so mostly lies clear of what is above, where
- * the release walks the page tables that both share (mm/memory.c, free_pgd_range).
+ * For the same mapping again it asks for the room of the last: a hint, that the kernel checks as it
+ * checks any. That room begins such that the window is the same, and so mostly lies clear of what
+ * is above, where the release walks the page tables that both share (mm/memory.c, free_pgd_range).
  */
 static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
 	const size_t page = host_page();
-	const uintptr_t room = depth ? 0 : alignmap_recent_room(call);
-	uintptr_t window;
+	uintptr_t window, room;
 	size_t reserve;
 	long start;
 
@@ -119,6 +118,7 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	    __builtin_add_overflow(reserve, alignmap_host.pmd, &reserve) ||
 	    __builtin_mul_overflow(reserve, 1 + depth, &reserve))
 		return 0;
+	room = alignmap_recent_room(call, reserve, alignment);
 	start = sys_mmap(room ? (void *)room : call->address, reserve, PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(start))
@@ -129,7 +129,7 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	}
 	window = congruent_up_to(call, (uintptr_t)start + alignment - page, alignment);
 	if ((uintptr_t)start != room)
-		alignmap_remember_room(call, window - (alignment - page));
+		alignmap_remember_room(call, window, reserve, alignment);
 	return window;
 }
 

@@ -24,7 +24,7 @@ static struct recent {
 	atomic_uintptr_t start, end;	  /* of the last mapping that was placed */
 	atomic_bool descending;		  /* the last window found lay below the one before */
 	atomic_uintptr_t lowest, highest; /* the span of what was found */
-	atomic_uintptr_t room;		  /* of the last reservation */
+	atomic_uintptr_t room, length;	  /* of the last reservation */
 } threads[128];
 
 #define get(field) atomic_load_explicit(&(field), memory_order_relaxed)
@@ -123,13 +123,23 @@ void alignmap_remember_window(const struct mapping_call *call, uintptr_t window,
 		set(recent->end, window + length);
 }
 
-uintptr_t alignmap_recent_room(const struct mapping_call *call)
+uintptr_t alignmap_recent_room(const struct mapping_call *call, size_t length, size_t alignment)
 {
-	return call->address ? 0 : get(own()->room);
+	const struct recent *recent = own();
+	const uintptr_t room = get(recent->room), window = room + alignment - host_page();
+
+	if (call->address || length != get(recent->length))
+		return 0;
+	return congruent_up_to(call, window, alignment) == window ? room : 0;
 }
 
-void alignmap_remember_room(const struct mapping_call *call, uintptr_t start)
+void alignmap_remember_room(const struct mapping_call *call, uintptr_t window, size_t length,
+			    size_t alignment)
 {
-	if (!call->address)
-		set(own()->room, start);
+	struct recent *recent = own();
+
+	if (call->address)
+		return;
+	set(recent->room, window - (alignment - host_page()));
+	set(recent->length, length);
 }

@@ -31,9 +31,14 @@ uintptr_t alignmap_guess_window(const struct mapping_call *call, size_t length, 
 void alignmap_remember_window(const struct mapping_call *call, uintptr_t window, size_t length,
 			      bool guessed);
 
-/* Where the calling thread's reservation last found room, or was put such that it will; 0: none. */
-uintptr_t alignmap_recent_room(const struct mapping_call *call);
-void alignmap_remember_room(const struct mapping_call *call, uintptr_t start);
+/*
+ * Where the calling thread's last reservation was, if this one is for the same again: as long, and
+ * its window would be the same. 0 if it is not. Others go where the kernel puts them, which is the
+ * highest room: to stay where the last one was would leave holes above.
+ */
+uintptr_t alignmap_recent_room(const struct mapping_call *call, size_t length, size_t alignment);
+void alignmap_remember_room(const struct mapping_call *call, uintptr_t window, size_t length,
+			    size_t alignment);
 
 #pragma GCC visibility pop
 
