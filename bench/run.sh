@@ -3,8 +3,10 @@
 # Builds libalignmap as its users get it, runs all benchmarks, and leaves their rows, tables and
 # plots: results/*.json, RESULTS.md and results/*.svg.
 #
-#	bench/run.sh [--quick] [-b FOLDER] [-o FOLDER]
+#	bench/run.sh [--quick] [-b FOLDER] [-o FOLDER] [BENCHMARK...]
 #
+# BENCHMARK is bars, guest-start, placement, placement-madvise, spans, faults, passthrough, programs
+#          or start; what others have left stays
 # --quick  some two minutes instead of half an hour, and no guest's start: sees that the benchmarks
 #          run and that what they count is right; what they time is worth nothing then
 # -b       where to build (default: build-bench in the project's folder)
@@ -16,7 +18,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=() build=$PWD/build-bench folder=$PWD/bench
+quick=() wanted=() build=$PWD/build-bench folder=$PWD/bench
 usage() { sed -n '/^# Builds/,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -26,27 +28,32 @@ while [ $# -gt 0 ]; do
 		if [ "$1" = -b ]; then build=$(realpath -m "$2"); else folder=$(realpath -m "$2"); fi
 		shift
 		;;
-	*) usage ;;
+	-*) usage ;;
+	*) wanted+=("$1") ;;
 	esac
 	shift
 done
+every=(bars guest-start placement placement-madvise spans faults passthrough programs start)
+for name in "${wanted[@]}"; do
+	if [[ " ${every[*]} " != *" $name "* ]]; then echo "run.sh: no benchmark is called $name" >&2 && exit 2; fi
+done
+if [ ${#wanted[@]} = 0 ]; then wanted=("${every[@]}"); fi
 
 tests/lab/need build lab bench
 mkdir -p "$build" "$folder/results"
-# Before the results of another one are taken away.
+# Before results change.
 commit=$(git describe --always --dirty 2>/dev/null || true)
-rm -f "$folder"/results/*.json "$folder"/results/*.svg
 if ! { [ -e "$build/build.ninja" ] || meson setup "$build"; } >"$build/bench.log" 2>&1 ||
 	! meson compile -C "$build" >>"$build/bench.log" 2>&1; then
 	tail -n 60 "$build/bench.log"
 	exit 1
 fi
 
-# What the figures depend on.
-machine() {
+# What a benchmark's figures depend on.
+machine() { # NAME
 	local virtualised=no
 	if grep -qw hypervisor /proc/cpuinfo; then virtualised=yes; fi
-	jq -n --arg date "$(date -u +%F)" \
+	jq -nc --arg of "$1" --arg date "$(date -u +%F)" \
 		--arg commit "$commit" \
 		--arg cpu "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
 		--argjson processors "$(nproc)" \
@@ -57,7 +64,7 @@ machine() {
 		--arg qemu "$(qemu-system-x86_64 --version | sed -n 's/.*version \([^ ]*\).*/\1/p')" \
 		--argjson load "$(cut -d ' ' -f 1 /proc/loadavg)" \
 		--argjson quick "$([ ${#quick[@]} = 0 ] && echo false || echo true)" \
-		'[{benchmark: "machine"} + $ARGS.named]'
+		'{benchmark: "machine"} + $ARGS.named'
 }
 
 failed=()
@@ -65,13 +72,14 @@ started=$SECONDS
 run() { # NAME COMMAND...
 	local name=$1 command=$2 status=0
 	shift 2
+	if [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
 	printf '== %s (%d s)\n' "$name" $((SECONDS - started))
-	"$command" --json "${quick[@]}" "$@" >"$folder/results/$name.rows" || status=$?
+	machine "$name" >"$folder/results/$name.rows"
+	"$command" --json "${quick[@]}" "$@" >>"$folder/results/$name.rows" || status=$?
 	# A row a line, for git to show what has changed.
 	jq -cs '.[]' "$folder/results/$name.rows" | sed '1s/^/[\n/; $!s/$/,/; $s/$/\n]/' \
 		>"$folder/results/$name.json" || status=$?
 	rm "$folder/results/$name.rows"
-	if [ ! -s "$folder/results/$name.json" ]; then rm "$folder/results/$name.json"; fi
 	if [ "$status" != 0 ]; then
 		echo "run.sh: $name has failed" >&2
 		failed+=("$name")
@@ -89,7 +97,6 @@ under() { # POLICY COMMAND...
 }
 
 library=$build/libalignmap.so
-machine >"$folder/results/machine.json"
 run bars bench/bars -b "$build"
 # Three guests' starts take minutes.
 if [ ${#quick[@]} = 0 ]; then run guest-start bench/guest-start "$build"; fi
