@@ -7,7 +7,7 @@
 #
 # BENCHMARK is bars, guest-start, placement, placement-madvise, spans, faults, passthrough, programs
 #          or start; what others have left stays
-# --quick  some two minutes instead of half an hour, and no guest's start: sees that the benchmarks
+# --quick  some two minutes instead of forty, and no guest's start: sees that the benchmarks
 #          run and that what they count is right; what they time is worth nothing then
 # -b       where to build (default: build-bench in the project's folder)
 # -o       where to leave the results (default: bench)
@@ -35,14 +35,22 @@ while [ $# -gt 0 ]; do
 done
 every=(bars guest-start placement placement-madvise spans faults passthrough programs start)
 for name in "${wanted[@]}"; do
-	if [[ " ${every[*]} " != *" $name "* ]]; then echo "run.sh: no benchmark is called $name" >&2 && exit 2; fi
+	if [[ " ${every[*]} " != *" $name "* ]]; then
+		echo "run.sh: no benchmark is called $name; there are: ${every[*]}" >&2
+		exit 2
+	fi
 done
+if [ "${quick[*]} ${wanted[*]}" = '--quick guest-start' ]; then
+	echo 'run.sh: guest-start is not run with --quick' >&2
+	exit 2
+fi
 if [ ${#wanted[@]} = 0 ]; then wanted=("${every[@]}"); fi
 
 tests/lab/need build lab bench
 mkdir -p "$build" "$folder/results"
 # Before results change.
 commit=$(git describe --always --dirty 2>/dev/null || true)
+echo "== build, in $build"
 if ! { [ -e "$build/build.ninja" ] || meson setup "$build"; } >"$build/bench.log" 2>&1 ||
 	! meson compile -C "$build" >>"$build/bench.log" 2>&1; then
 	tail -n 60 "$build/bench.log"
