@@ -102,9 +102,9 @@ static size_t whole_pages(const struct mapping_call *call)
  * xfs, btrfs and fuse take no hint (mm/huge_memory.c, __thp_get_unmapped_area) and into which
  * hugetlbfs may round a length up, and @depth times the whole.
  *
- * For the same mapping again it asks for the room of the last: a hint, that the kernel checks as it
- * checks any. That room begins such that the window is the same, and so mostly lies clear of what
- * is above, where the release walks the page tables that both share (mm/memory.c, free_pgd_range).
+ * For the same mapping again it asks for room that begins such that the window is the same: a hint,
+ * that the kernel checks as it checks any. The reservation then ends a PMD above the window, mostly
+ * clear of what lies above, where the release walks page tables that both share (mm/memory.c).
  */
 static uintptr_t find_window(const struct mapping_call *call, size_t alignment, unsigned int depth)
 {
@@ -121,6 +121,9 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 	room = alignmap_recent_room(call, reserve, alignment);
 	start = sys_mmap(room ? (void *)room : call->address, reserve, PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* To riscv before 6.12 a hint is a bound, above which there may be room. */
+	if (sys_failed(start) && room)
+		start = sys_mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_failed(start))
 		return depth ? find_window(call, alignment, 0) : 0;
 	if (sys_failed(alignmap_unmap((uintptr_t)start, reserve))) {
@@ -128,8 +131,10 @@ static uintptr_t find_window(const struct mapping_call *call, size_t alignment, 
 		return 0;
 	}
 	window = congruent_up_to(call, (uintptr_t)start + alignment - page, alignment);
-	if ((uintptr_t)start != room)
+	if (!room)
 		alignmap_remember_room(call, window, reserve, alignment);
+	else if ((uintptr_t)start != room)
+		alignmap_forget_room();
 	return window;
 }
 

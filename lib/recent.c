@@ -4,7 +4,8 @@
  * system call in place of three; who maps and keeps gets the next one below.
  *
  * These are guesses. The claim finds out whether one is right: what is taken since is refused
- * before the file's driver is asked, and a window is found as ever. Nothing is held meanwhile.
+ * before the file's driver is asked, and a window is found as ever. Nothing is held meanwhile. Who
+ * does not guess looks for the same window first where it was: the kernel finds out.
  *
  * The kernel takes the highest room that there is. Who always took the next one below would walk
  * down the address space for ever, past room that has become free above, and leave holes that
@@ -24,7 +25,7 @@ static struct recent {
 	atomic_uintptr_t start, end;	  /* of the last mapping that was placed */
 	atomic_bool descending;		  /* the last window found lay below the one before */
 	atomic_uintptr_t lowest, highest; /* the span of what was found */
-	atomic_uintptr_t room, length;	  /* of the last reservation */
+	atomic_uintptr_t room, room_end;  /* where a reservation finds the last window again */
 } threads[128];
 
 #define get(field) atomic_load_explicit(&(field), memory_order_relaxed)
@@ -128,7 +129,7 @@ uintptr_t alignmap_recent_room(const struct mapping_call *call, size_t length, s
 	const struct recent *recent = own();
 	const uintptr_t room = get(recent->room), window = room + alignment - host_page();
 
-	if (call->address || length != get(recent->length))
+	if (call->address || get(recent->room_end) - room != length)
 		return 0;
 	return congruent_up_to(call, window, alignment) == window ? room : 0;
 }
@@ -138,8 +139,13 @@ void alignmap_remember_room(const struct mapping_call *call, uintptr_t window, s
 {
 	struct recent *recent = own();
 
-	if (call->address)
+	if (call->address || window < alignment)
 		return;
 	set(recent->room, window - (alignment - host_page()));
-	set(recent->length, length);
+	set(recent->room_end, get(recent->room) + length);
+}
+
+void alignmap_forget_room(void)
+{
+	set(own()->room_end, 0);
 }

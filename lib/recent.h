@@ -32,13 +32,15 @@ void alignmap_remember_window(const struct mapping_call *call, uintptr_t window,
 			      bool guessed);
 
 /*
- * Where the calling thread's last reservation was, if this one is for the same again: as long, and
- * its window would be the same. 0 if it is not. Others go where the kernel puts them, which is the
- * highest room: to stay where the last one was would leave holes above.
+ * Where a reservation of @length would have the window that the calling thread found last. 0 where
+ * that was another length or phase: those go where the kernel puts them. To stay where the last one
+ * was would leave holes above, and so would one room after the other that is not to be had: then it
+ * is forgotten.
  */
 uintptr_t alignmap_recent_room(const struct mapping_call *call, size_t length, size_t alignment);
 void alignmap_remember_room(const struct mapping_call *call, uintptr_t window, size_t length,
 			    size_t alignment);
+void alignmap_forget_room(void);
 
 #pragma GCC visibility pop
 
