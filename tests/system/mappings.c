@@ -171,7 +171,8 @@ static void check_grid(struct cell cell, const size_t *lengths, size_t length_co
 
 			cell.offset = (off_t)offsets[i];
 			cell.length = lengths[j];
-			if (offsets[i] + lengths[j] > end)
+			/* Of a leaf that is the file's page, nothing is left without one. */
+			if (!lengths[j] || offsets[i] + lengths[j] > end)
 				continue;
 			/* Filling more than this takes long, and memory. */
 			if (flags & MAP_POPULATE && lengths[j] > 4 * pmd_size())
