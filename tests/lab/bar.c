@@ -127,7 +127,32 @@ static void judge(const struct mapping *mapping, const char *length, const char 
 	fflush(stdout);
 }
 
-/* Sums of sizes such as 1G-4K; `all` is the BAR's length and `half` half of it. */
+/* A size that has a name, which @at is then moved behind. */
+static bool parse_name(const char **at, uint64_t *size)
+{
+	const struct {
+		const char *name;
+		uint64_t size;
+	} names[] = {
+		{ "all", bar.length },
+		{ "half", bar.length / 2 },
+		{ "page", base_page() },
+		{ "PMD", leaves.count > 1 ? leaves.size[leaves.count - 2] : base_page() },
+	};
+
+	for (size_t i = 0; i < COUNT(names); i++) {
+		size_t length = strlen(names[i].name);
+
+		if (strncmp(*at, names[i].name, length) == 0) {
+			*size = names[i].size;
+			*at += length;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Sums of sizes such as 1G-4K, and of names: page, PMD, all of the BAR and half of it. */
 static uint64_t parse(const char *text)
 {
 	const char *at = text;
@@ -136,13 +161,7 @@ static uint64_t parse(const char *text)
 	char *end;
 
 	for (;;) {
-		if (strncmp(at, "all", 3) == 0) {
-			term = bar.length;
-			at += 3;
-		} else if (strncmp(at, "half", 4) == 0) {
-			term = bar.length / 2;
-			at += 4;
-		} else {
+		if (!parse_name(&at, &term)) {
 			term = strtoull(at, &end, 0);
 			if (end == at)
 				break;
@@ -166,7 +185,7 @@ static uint64_t parse(const char *text)
 			break;
 		minus = *at++ == '-';
 	}
-	fprintf(stderr, "bar: %s is no size: write a sum such as 1G-4K, all-2M or half+0x1000\n",
+	fprintf(stderr, "bar: %s is no size: write a sum such as 1G-4K, all-PMD or half+page\n",
 		text);
 	exit(2);
 }
@@ -192,17 +211,18 @@ static void grid(uint64_t limit, unsigned int share, unsigned int shares)
 {
 	unsigned int turn = 0;
 	static const char *const places[] = {
-		"0", "4K", "2M", "1G-2M", "1G-4K", "1G", "1G+4K", "all-6M",
+		"0", "page", "PMD", "1G-PMD", "1G-page", "1G", "1G+page", "all-PMD-PMD-PMD",
 	};
 	static const char *const more_places[] = {
-		"2M-4K", "2M+4K", "6M", "half-4K", "half+4M-4K",
+		"PMD-page", "PMD+page", "PMD+PMD+PMD", "half-page", "half+PMD+PMD-page",
 	};
 	static const char *const long_ones[] = {
-		"1G-2M", "1G-4K", "1G", "1G+4K", "1G+2M", "all-4M", "all-4K", "all",
+		"1G-PMD", "1G-page", "1G", "1G+page", "1G+PMD", "all-PMD-PMD", "all-page", "all",
 	};
 	static const char *const short_ones[] = {
-		"4K",	 "8K+1", "2M-4K", "2M",	    "2M+1",  "2M+4K",
-		"4M-4K", "4M",	 "4M+8K", "5M+123", "64M-1",
+		"page",		  "page+page+1", "64K",		 "PMD-page", "PMD",
+		"PMD+1",	  "PMD+page",	 "PMD+PMD-page", "PMD+PMD",  "PMD+PMD+page+page",
+		"PMD+PMD+1M+123", "64M-1",
 	};
 
 	for (size_t i = 0; i < COUNT(places); i++)
@@ -256,7 +276,7 @@ static void usage(int status)
 	      "  -t, --tap           print TAP\n"
 	      "  -L, --label=LABEL   that follows NAME in it\n"
 	      "  -w, --wait          map, not for DMA, and wait for the end of the input\n"
-	      "Sizes are sums such as 1G-4K, all-2M, half+4K (of the BAR).\n",
+	      "Sizes are sums such as 1G-4K, all-PMD (of the BAR), half+page.\n",
 	      status ? stderr : stdout);
 	exit(status);
 }

@@ -795,11 +795,11 @@ static void refused(const char *bdf)
 	open_trial(&trial, bdf, VFIO_PCI_BAR2_REGION_INDEX);
 	warm_up(&trial);
 	const struct refusal pieces[] = {
-		{ trial.region.size, 1 << 14, MAP_SHARED, trial.device.fd },
+		{ trial.region.size, 4 * base_page(), MAP_SHARED, trial.device.fd },
 		{ trial.region.size + 2 * MIB, 2 * MIB, MAP_SHARED, trial.device.fd },
-		{ trial.region.size - base_page(), 1 << 14, MAP_SHARED, trial.device.fd },
+		{ trial.region.size - base_page(), 4 * base_page(), MAP_SHARED, trial.device.fd },
 		{ 0, 1 << 21, MAP_PRIVATE, trial.device.fd },
-		{ 0x1000, 1 << 12, MAP_SHARED, executable },
+		{ base_page(), base_page(), MAP_SHARED, executable },
 	};
 
 	/* Beyond the BAR's end, which no driver maps. */
