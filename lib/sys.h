@@ -68,6 +68,48 @@ static inline long sys_call6(long number, long a, long b, long c, long d, long e
 	return a0;
 }
 
+#elif defined(__powerpc64__)
+
+/* Whether a result is an errno, without a sign, is told beside it. */
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long r0 __asm__("r0") = number;
+	register long r3 __asm__("r3") = a;
+	register long r4 __asm__("r4") = b;
+	register long r5 __asm__("r5") = c;
+	register long r6 __asm__("r6") = d;
+	register long r7 __asm__("r7") = e;
+	register long r8 __asm__("r8") = f;
+
+	__asm__ volatile("sc\n\t"
+			 "bns+ 1f\n\t"
+			 "neg %1, %1\n"
+			 "1:"
+			 : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r7), "+r"(r8)
+			 :
+			 : "r9", "r10", "r11", "r12", "cr0", "ctr", "memory");
+	return r3;
+}
+
+#elif defined(__s390x__)
+
+static inline long sys_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+	register long r1 __asm__("r1") = number;
+	register long r2 __asm__("r2") = a;
+	register long r3 __asm__("r3") = b;
+	register long r4 __asm__("r4") = c;
+	register long r5 __asm__("r5") = d;
+	register long r6 __asm__("r6") = e;
+	register long r7 __asm__("r7") = f;
+
+	__asm__ volatile("svc 0"
+			 : "+d"(r2)
+			 : "d"(r1), "d"(r3), "d"(r4), "d"(r5), "d"(r6), "d"(r7)
+			 : "memory");
+	return r2;
+}
+
 #elif defined(__i386__)
 
 /* The sixth argument goes where the compiler may keep its frame. */
@@ -100,6 +142,11 @@ static inline long sys_mmap(void *address, size_t length, int prot, int flags, i
 		return -EINVAL;
 	return sys_call6(SYS_mmap2, (long)address, (long)length, prot, flags, fd,
 			 (long)(offset >> 12));
+#elif defined(__s390x__)
+	/* A call of the days before one could have six arguments. */
+	const long arguments[] = { (long)address, (long)length, prot, flags, fd, offset };
+
+	return sys_call6(SYS_mmap, (long)arguments, 0, 0, 0, 0, 0);
 #else
 	return sys_call6(SYS_mmap, (long)address, (long)length, prot, flags, fd, offset);
 #endif
