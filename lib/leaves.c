@@ -72,7 +72,7 @@ static bool add_listed(struct host *host, struct alignmap_leaves *leaves, size_t
 
 	if (directory < 0)
 		return false;
-	while ((filled = getdents64(directory, entries, sizeof(entries))) > 0) {
+	while ((filled = getdents64(directory, (void *)entries, sizeof(entries))) > 0) {
 		for (ssize_t at = 0; at < filled;) {
 			const struct dirent64 *entry = (const void *)(entries + at);
 			unsigned long long kib;

@@ -16,8 +16,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The library's own headers speak of the build's off_t, which has 64 bits everywhere. */
+/*
+ * The library's own headers speak of the build's off_t, which has 64 bits everywhere. musl knows no
+ * other, and makes the names with 64 macros for those without.
+ */
+#ifdef mmap64
+#undef mmap64
+void *mmap64(void *address, size_t length, int prot, int flags, int fd, off_t offset);
+#else
 #define off_t off64_t
+#endif
 #include "leaves.h"
 #include "place.h"
 #include "plan.h"
@@ -196,13 +204,35 @@ static bool needs(const struct link_map *map, const char *soname)
 	return false;
 }
 
+#ifdef __GLIBC__
+
+static const struct link_map *first_object(void)
+{
+	return _r_debug.r_map;
+}
+
+#define LIBC_NAME "/libc.so."
+
+#else
+
+/* musl: a handle is the object itself, and the program's is the first. */
+static const struct link_map *first_object(void)
+{
+	return dlopen(NULL, RTLD_NOW);
+}
+
+#define LIBC_NAME "/ld-musl-"
+extern const ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
+
+#endif
+
 /* What dlopen() brings comes behind the C library in the chain, or into another one. */
 static bool loaded_at_start(void)
 {
-	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+	for (const struct link_map *map = first_object(); map; map = map->l_next) {
 		if (map->l_ld == _DYNAMIC)
 			return true;
-		if (strstr(map->l_name, "/libc.so."))
+		if (strstr(map->l_name, LIBC_NAME))
 			return false;
 	}
 	return false;
@@ -213,7 +243,7 @@ static bool was_preloaded(void)
 {
 	bool needed = false;
 
-	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next)
+	for (const struct link_map *map = first_object(); map; map = map->l_next)
 		needed |= needs(map, ALIGNMAP_SONAME);
 	return !needed || list_names_us(getenv("LD_PRELOAD"), ": ") || system_preloads_us();
 }
