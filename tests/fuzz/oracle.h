@@ -13,8 +13,12 @@
 
 #include "vfio.h"
 
-/* Sums that overflow 64 bits are what is asked about. */
+/* Sums that overflow 64 bits are what is asked about, where a machine has wider numbers. */
+#ifdef __SIZEOF_INT128__
 __extension__ typedef unsigned __int128 wide;
+#else
+typedef uint64_t wide;
+#endif
 
 /* A region that can be mapped, with the kernel's areas (the whole region if it names none). */
 struct question {

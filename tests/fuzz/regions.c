@@ -163,7 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t length)
 	reasons = reasons_of(input, length, &question, areas);
 
 	/* In blocks of just that size, whose ends the address sanitizer knows. */
-	bytes = malloc(length);
+	bytes = calloc(1, length);
 	in_heap = malloc(question.room * sizeof(*in_heap));
 	if (!in_heap || (length && !bytes))
 		abort();

@@ -318,7 +318,9 @@ static void take_state(struct state *state)
 	ssize_t more;
 	int fd;
 
+#ifdef __GLIBC__
 	state->heap = mallinfo2().uordblks;
+#endif
 	state->length = 0;
 	fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	while ((more = read(fd, state->maps + state->length, sizeof(state->maps) - state->length)) >
@@ -684,7 +686,8 @@ static void *map_meanwhile(void *argument)
  */
 static void fill_above(const char *bottom)
 {
-	for (size_t length = 64 * GIB; length >= base_page(); length /= 2) {
+	for (size_t length = SIZE_MAX < 64 * GIB ? GIB : 64 * GIB; length >= base_page();
+	     length /= 2) {
 		char *filler;
 
 		do {

@@ -223,10 +223,10 @@ static void compare(const struct layout *layout, const char *kernel)
 		ok = ok && ours <= faults[i];
 	ok = ok && !failed && ours == plan;
 	printf("%sok - BAR of %llu GiB, %s: %zu faults, as planned, and no rule takes less\n",
-	       ok ? "" : "not ", bar.size / GIB, layout->name, ours);
+	       ok ? "" : "not ", (unsigned long long)(bar.size / GIB), layout->name, ours);
 	failed = failed || !ok;
 
-	printf("# | %s | %llu GiB, %s", kernel, bar.size / GIB, layout->name);
+	printf("# | %s | %llu GiB, %s", kernel, (unsigned long long)(bar.size / GIB), layout->name);
 	for (size_t i = 0; i < COUNT(rules); i++)
 		printf(" | %s", grouped(faults[i]));
 	printf(" | %s |\n", grouped(ours));

@@ -48,6 +48,13 @@ static unsigned int arm = PRELOAD;
 static recorder_take *take;
 static recorder_pretend *pretend;
 
+/* musl has no mmap64 but a macro. */
+#ifdef mmap64
+#define HAS_MMAP64 false
+#else
+#define HAS_MMAP64 true
+#endif
+
 static void learn_arm(void)
 {
 	for (size_t i = 0; i < COUNT(asked); i++) {
@@ -102,7 +109,7 @@ static bool same_call(const struct recorded *call, const struct row *row, void *
 {
 	return call->address == address && call->length == row->length && call->prot == row->prot &&
 	       call->flags == flags && call->fd == fd && call->offset == row->offset &&
-	       call->is_mmap64 == (way != WAY_MMAP);
+	       call->is_mmap64 == (HAS_MMAP64 && way != WAY_MMAP);
 }
 
 /* An address with room for a reservation behind it, were one made there. */

@@ -159,7 +159,7 @@ static void map_and_unmap(void)
 	struct course *course = confined.course;
 	const bool memory = attempt->of == OF_MEMORY;
 	/* More than any machine has, or a descriptor that is none. */
-	const size_t length = memory ? (size_t)1 << 56 : confined.length;
+	const size_t length = memory ? -(SIZE_MAX / 8 + 1) : confined.length;
 	char *mapping = map(NULL, confined.length, attempt->prot, attempt->flags, confined.fd, 0);
 
 	course->went_wrong |= mapping == MAP_FAILED || mapping[0] != 0;

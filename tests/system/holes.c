@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "alignmap.h"
+#include "raw.h"
 #include "sanitized.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -33,18 +34,10 @@ static size_t page, pmd, leaf;
 static int file;
 static unsigned long calls, granted;
 
-static void *map_raw(void *address, size_t length, int prot, int flags, int fd, off64_t offset)
-{
-#ifdef SYS_mmap2
-	return (void *)syscall(SYS_mmap2, address, length, prot, flags, fd, (long)(offset >> 12));
-#else
-	return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
-#endif
-}
-
 static void *hold(size_t length)
 {
-	return map_raw(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return raw_mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			0);
 }
 
 static bool congruent(const void *mapping, size_t alignment)
@@ -130,7 +123,7 @@ static bool compare(size_t kind, char *hint, size_t length, char *start, size_t 
 
 	REQUIRE(read_maps(before, sizeof(before)));
 	errno = EXDEV;
-	theirs = map_raw(hint, length, kinds[kind].prot, kinds[kind].flags, fd, 0);
+	theirs = raw_mmap(hint, length, kinds[kind].prot, kinds[kind].flags, fd, 0);
 	their_errno = errno;
 	if (theirs != MAP_FAILED)
 		REQUIRE(munmap(theirs, length) == 0);
@@ -206,10 +199,10 @@ static bool map_where_one_hole_is_left(void)
 				continue;
 			REQUIRE(munmap(start, hole) == 0);
 			good &= compare_in_hole(length, start, hole);
-			REQUIRE(map_raw(start, hole, PROT_NONE,
-					MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-						MAP_FIXED_NOREPLACE,
-					-1, 0) == start);
+			REQUIRE(raw_mmap(start, hole, PROT_NONE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+						 MAP_FIXED_NOREPLACE,
+					 -1, 0) == start);
 		}
 	}
 	return good;
@@ -226,7 +219,7 @@ static bool fill_a_hole(size_t length, size_t hole, unsigned int *theirs, unsign
 	REQUIRE(munmap(arena, hole) == 0);
 	*theirs = *ours = 0;
 	while (*theirs < COUNT(made)) {
-		made[*theirs] = map_raw(NULL, length, PROT_READ, MAP_SHARED, file, 0);
+		made[*theirs] = raw_mmap(NULL, length, PROT_READ, MAP_SHARED, file, 0);
 		if (made[*theirs] == MAP_FAILED)
 			break;
 		++*theirs;
@@ -234,7 +227,7 @@ static bool fill_a_hole(size_t length, size_t hole, unsigned int *theirs, unsign
 	for (unsigned int i = 0; i < *theirs; i++)
 		REQUIRE(munmap(made[i], length) == 0);
 	do {
-		mapping = map_raw(NULL, length, PROT_READ, MAP_SHARED, file, 0);
+		mapping = raw_mmap(NULL, length, PROT_READ, MAP_SHARED, file, 0);
 		if (mapping != MAP_FAILED)
 			REQUIRE(munmap(mapping, length) == 0);
 		errno = EXDEV;
@@ -382,7 +375,7 @@ static bool choose_way(const char *name)
 		{ "api", alignmap_mmap },
 		{ "mmap", call_mmap },
 		{ "mmap64", call_mmap64 },
-		{ "raw", map_raw },
+		{ "raw", raw_mmap },
 	};
 
 	way = name;

@@ -5,6 +5,10 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
+/* Both are symbols here. */
+#undef mmap64
+void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset);
+
 typedef void *mmap_function(void *, size_t, int, int, int, off64_t);
 
 void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset)

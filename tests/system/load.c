@@ -74,7 +74,11 @@ static void require(bool claim, const char *text, int line)
 
 #define EXPECT(claim) require(claim, #claim, __LINE__)
 
-/* The archive's claims come by here (the linker's --wrap). */
+/* The archive's claims come by here (the linker's --wrap). musl has no mmap64 but a macro. */
+#ifdef mmap64
+#define __real_mmap64 __real_mmap
+#define __wrap_mmap64 __wrap_mmap
+#endif
 void *__real_mmap64(void *address, size_t length, int prot, int flags, int fd, off_t offset);
 void *__wrap_mmap64(void *address, size_t length, int prot, int flags, int fd, off_t offset);
 
@@ -549,7 +553,9 @@ static int run(const struct role *roles, size_t kinds, unsigned int duration, lo
 	size_t threads = 0;
 
 	/* What a thread allocates comes from the one heap. */
+#ifdef M_ARENA_MAX
 	mallopt(M_ARENA_MAX, 1);
+#endif
 	setenv("CMOCKA_TEST_ABORT", "1", 1);
 	places_hints = getenv("ALIGNMAP_HINTS");
 	places_anonymous = getenv("ALIGNMAP_ANON");
@@ -558,7 +564,7 @@ static int run(const struct role *roles, size_t kinds, unsigned int duration, lo
 		for (size_t j = 0; j < roles[i].threads; j++, threads++)
 			workers[threads] = (struct worker){
 				.round = roles[i].round,
-				.word = (threads + 1) << 56,
+				.word = (uint64_t)(threads + 1) << 56,
 				.state = threads,
 				.left = LONG_MAX,
 				.file = memfd_of((off_t)(FILE_PMDS * pmd_size())),

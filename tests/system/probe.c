@@ -41,7 +41,12 @@
 #include <unistd.h>
 
 #ifdef LINKED
+/* The header speaks of the build's off_t; musl has no other. */
+#ifndef mmap64
+#define off_t off64_t
+#endif
 #include "alignmap.h"
+#undef off_t
 #endif
 
 #define M ((size_t)1 << 20)
@@ -261,7 +266,7 @@ static int close_all(const char *directory)
 	char path[4096];
 	int opened = 0;
 
-	closefrom(0);
+	syscall(SYS_close_range, 0, ~0U, 0);
 	for (;; opened++) {
 		snprintf(path, sizeof(path), "%s/%d", directory, opened);
 		if (open(path, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0600) != opened)

@@ -14,6 +14,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* musl has none: there, whatever is opened comes behind what was loaded at start. */
+#ifndef RTLD_DEEPBIND
+#define RTLD_DEEPBIND 0
+#endif
+
 /* What is placed below a congruent one is not congruent by luck. */
 #define LENGTH (4 * pmd_size() + page_size())
 #define ROUNDS 100

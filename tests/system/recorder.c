@@ -3,10 +3,13 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sys/types.h>
 
+#include "raw.h"
 #include "recorder.h"
+
+/* Both are symbols here. */
+#undef mmap64
 
 static struct recorded records[64];
 static atomic_uint recorded;
@@ -31,7 +34,7 @@ static void *make(void *address, size_t length, int prot, int flags, int fd, off
 			address = NULL;
 		}
 	}
-	return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
+	return raw_mmap(address, length, prot, flags, fd, offset);
 }
 
 static void *record(int is_mmap64, void *address, size_t length, int prot, int flags, int fd,

@@ -127,6 +127,11 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument)
 	return __real_ioctl(fd, request, argument);
 }
 
+/* musl has no mmap64 but a macro. */
+#ifdef mmap64
+#define __real_mmap64 __real_mmap
+#define __wrap_mmap64 __wrap_mmap
+#endif
 void *__real_mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset);
 void *__wrap_mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset);
 
@@ -1279,8 +1284,10 @@ int main(int argc, char **argv)
 
 	choose_way(argc, argv);
 	/* So the heap is as large as it will be, and no part of what the tests compare. */
+#ifdef M_TRIM_THRESHOLD
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	mallopt(M_MMAP_THRESHOLD, 16 << 20);
+#endif
 	free(__real_malloc(8 << 20));
 	return cmocka_run_group_tests(tests, make_memory, NULL);
 }

@@ -60,7 +60,7 @@ static void *map_and_check(void *number)
 		errno = EXDEV;
 		*mine = (struct held){ map(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file,
 					   offset),
-				       length, id << 32 };
+				       length, (uint64_t)id << 32 };
 		calls++;
 		if (mine->at == MAP_FAILED || errno != EXDEV)
 			abort();

@@ -120,7 +120,7 @@ static void a_window_is_congruent_and_exactly_its_length_is_held(void **state)
 		page,		pmd - page,  pmd,  pmd + page, 2 * pmd - page,	2 * pmd,
 		5 * pmd + page, leaf - page, leaf, leaf + pmd, 2 * leaf - page, 2 * leaf,
 	};
-	const size_t most[] = { 0, page, pmd, leaf, (size_t)1 << 62 };
+	const size_t most[] = { 0, page, pmd, leaf, SIZE_MAX / 4 + 1 };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(offsets) * COUNT(lengths) * COUNT(most) * 2; i++) {
@@ -162,7 +162,7 @@ static void options_that_are_not_as_described_are_refused(void **state)
 		{ known, 0, 0, 0, 0 },
 		{ known, page, ALIGNMAP_STRICT, 0, 0 },
 		{ known, largest_leaf(), 0, 0, 0 },
-		{ known, (size_t)1 << 63, 0, 0, 0 },
+		{ known, SIZE_MAX / 2 + 1, 0, 0, 0 },
 		{ 0, 0, 0, 0, EINVAL },
 		{ 8, 0, 0, 0, EINVAL },
 		{ known - 1, 0, 0, 0, EINVAL },
@@ -226,10 +226,10 @@ static void ranges_that_are_none_are_not_reserved(void **state)
 		{ -page, page, EOVERFLOW },
 		{ -page, 2 * page, EOVERFLOW },
 		{ -pmd, 2 * pmd, EOVERFLOW },
-		{ page, -page, EOVERFLOW },
-		{ (uint64_t)1 << 63, (size_t)1 << 63, EOVERFLOW },
+		{ page, -page, SIZE_MAX < UINT64_MAX ? ENOMEM : EOVERFLOW },
+		{ -(uint64_t)(SIZE_MAX / 2 + 1), SIZE_MAX / 2 + 1, EOVERFLOW },
 		{ 0, -page, ENOMEM },
-		{ 0, (size_t)1 << 62, ENOMEM },
+		{ 0, -(SIZE_MAX / 8 + 1), ENOMEM },
 		{ 0, -pmd, ENOMEM },
 		{ pmd, -2 * pmd, ENOMEM },
 	};
@@ -378,7 +378,7 @@ static long locked(void)
 static size_t more_than_there_is(int file)
 {
 	/* munlock(2) counts less than 8 TiB right (mm/mlock.c, mlock_fixup: an int of pages). */
-	const size_t length = (size_t)1 << 42;
+	const size_t length = (size_t)(SIZE_MAX < UINT64_MAX ? 2 * G : (uint64_t)1 << 42);
 	void *mapping = map_raw(NULL, length, WRITE, MAP_PRIVATE, file, 0);
 
 	if (mapping == MAP_FAILED)

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,8 +172,8 @@ struct vma {
 static inline bool find_vma(const struct address_space *space, uintptr_t address, struct vma *vma)
 {
 	for (const char *line = space->vmas; *line; line = strchr(line, '\n') + 1) {
-		if (sscanf(line, "%lx-%lx %4s %lx %*s %lu", &vma->start, &vma->end,
-			   vma->permissions, &vma->offset, &vma->inode) != 5)
+		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %" SCNx64 " %*s %lu", &vma->start,
+			   &vma->end, vma->permissions, &vma->offset, &vma->inode) != 5)
 			fail();
 		if (address >= vma->start && address < vma->end)
 			return true;

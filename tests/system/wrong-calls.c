@@ -170,6 +170,7 @@ static void lengths_and_offsets_that_are_none(void **state)
 		SIZE_MAX - pmd_size(),
 		SIZE_MAX / 2 + 1,
 		SIZE_MAX / 2,
+#if SIZE_MAX > UINT32_MAX
 		(size_t)1 << 62,
 		((size_t)1 << 57) - page_size(),
 		((size_t)1 << 48) - page_size(),
@@ -177,6 +178,7 @@ static void lengths_and_offsets_that_are_none(void **state)
 		((size_t)1 << 47) - page_size(),
 		((size_t)1 << 47) - pmd_size(),
 		((size_t)1 << 47) - largest_leaf(),
+#endif
 	};
 	const off_t offsets[] = {
 		1,

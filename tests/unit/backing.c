@@ -68,7 +68,7 @@ struct row {
 static struct mapping mapping_of(const struct row *row)
 {
 	struct mapping mapping = {
-		.address = 0x7f0000000000,
+		.address = (uintptr_t)0x7f0000000000,
 		.length = 64 * M,
 		.major = row->major,
 		.minor = row->minor,

@@ -74,6 +74,7 @@ static const struct {
 	  { G, 32 * M, 2 * M, 16 * K },
 	  { 32 * M, 16 * K },
 	  { 32 * M, 2 * M, 16 * K } },
+#if SIZE_MAX > UINT32_MAX
 	{ "made-up-arm64-64k",
 	  MACHINE_ARM64,
 	  64 * K,
@@ -81,6 +82,7 @@ static const struct {
 	  { 16 * G, 512 * M, 2 * M, 64 * K },
 	  { 512 * M, 64 * K },
 	  { 512 * M, 2 * M, 64 * K } },
+#endif
 	{ "riscv64-svnapot",
 	  MACHINE_RISCV64,
 	  4 * K,
@@ -123,6 +125,7 @@ static const struct {
 	  { G, 32 * M, 2 * M, 16 * K },
 	  { 32 * M, 16 * K },
 	  { 32 * M, 2 * M, 16 * K } },
+#if SIZE_MAX > UINT32_MAX
 	{ NULL,
 	  MACHINE_ARM64,
 	  64 * K,
@@ -130,6 +133,7 @@ static const struct {
 	  { 16 * G, 512 * M, 2 * M, 64 * K },
 	  { 512 * M, 64 * K },
 	  { 512 * M, 2 * M, 64 * K } },
+#endif
 	{ NULL,
 	  MACHINE_RISCV64,
 	  4 * K,

@@ -25,11 +25,15 @@ static const struct alignmap_leaves machines[] = {
 	{ 2, { 2 * M, 4 * K } },		    /* x86-64 without 1 GiB pages */
 	{ 5, { G, 32 * M, 2 * M, 64 * K, 4 * K } }, /* arm64 */
 	{ 4, { G, 32 * M, 2 * M, 16 * K } },	    /* arm64, 16 KiB pages */
-	{ 4, { 16 * G, 512 * M, 2 * M, 64 * K } },  /* arm64, 64 KiB pages */
-	{ 4, { G, 2 * M, 64 * K, 4 * K } },	    /* riscv64 with Svnapot */
-	{ 3, { G, 2 * M, 64 * K } },		    /* ppc64, radix */
-	{ 3, { 2 * G, M, 4 * K } },		    /* s390x */
-	{ 1, { 4 * K } },			    /* nothing but pages */
+#if SIZE_MAX > UINT32_MAX
+	{ 4, { 16 * G, 512 * M, 2 * M, 64 * K } }, /* arm64, 64 KiB pages */
+#else
+	{ 3, { 512 * M, 2 * M, 64 * K } },
+#endif
+	{ 4, { G, 2 * M, 64 * K, 4 * K } }, /* riscv64 with Svnapot */
+	{ 3, { G, 2 * M, 64 * K } },	    /* ppc64, radix */
+	{ 3, { 2 * G, M, 4 * K } },	    /* s390x */
+	{ 1, { 4 * K } },		    /* nothing but pages */
 };
 
 /* Small enough for every address to be tried. */
@@ -167,7 +171,7 @@ static void known_plans(void **state)
 		size_t alignment, phase, entries, count[3];
 	} x86[] = {
 		{ 2 * G, 0, G, 0, 2, { 2, 0, 0 } },
-		{ 4 * G, (uint64_t)2 << 40, G, 0, 4, { 4, 0, 0 } },
+		{ 3 * G, (uint64_t)2 << 40, G, 0, 3, { 3, 0, 0 } },
 		/* QEMU up to 10.2 takes 4 KiB for this length. */
 		{ 0x1ff000, 0, 4 * K, 0, 511, { 0, 0, 511 } },
 		{ 4 * M - 4 * K, 4 * K, 2 * M, 4 * K, 512, { 0, 1, 511 } },
@@ -179,7 +183,7 @@ static void known_plans(void **state)
 		{ G, 2 * M, 2 * M, 0, 512, { 0, 512, 0 } },
 		{ 1, 0, 4 * K, 0, 1, { 0, 0, 1 } },
 		{ 4 * K, ((uint64_t)8 << 40) + 12 * K, 4 * K, 0, 1, { 0, 0, 1 } },
-		{ SIZE_MAX / 2 + 1, 0, G, 0, (size_t)1 << 33, { (size_t)1 << 33, 0, 0 } },
+		{ SIZE_MAX / 2 + 1, 0, G, 0, SIZE_MAX / 2 / G + 1, { SIZE_MAX / 2 / G + 1, 0, 0 } },
 	};
 
 	(void)state;
@@ -214,9 +218,11 @@ static void lengths_near_the_end_are_counted_or_refused(void **state)
 	errno = 0;
 	assert_int_equal(alignmap_plan(leaves, 8 * K, last_page, &plan), -1);
 	assert_int_equal(errno, EOVERFLOW);
+#if SIZE_MAX == UINT64_MAX
 	errno = 0;
 	assert_int_equal(alignmap_plan(leaves, SIZE_MAX - 8 * K + 1, 8 * K, &plan), -1);
 	assert_int_equal(errno, EOVERFLOW);
+#endif
 	assert_int_equal(alignmap_plan(leaves, 4 * K, last_page - 4 * K, &plan), 0);
 	assert_int_equal(plan.entries, 1);
 }
@@ -248,11 +254,13 @@ static void wrong_arguments_are_refused_and_change_nothing(void **state)
 	REFUSED(alignmap_plan(&machines[3], 16 * K, 4 * K, &plan));
 }
 
+#ifdef __SIZEOF_INT128__
 static void the_fuzzers_corpus_is_planned(void **state)
 {
 	(void)state;
 	assert_true(replay(CORPUS "/plan") > 10);
 }
+#endif
 
 int main(void)
 {
@@ -262,7 +270,9 @@ int main(void)
 		cmocka_unit_test(known_plans),
 		cmocka_unit_test(lengths_near_the_end_are_counted_or_refused),
 		cmocka_unit_test(wrong_arguments_are_refused_and_change_nothing),
+#ifdef __SIZEOF_INT128__
 		cmocka_unit_test(the_fuzzers_corpus_is_planned),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
