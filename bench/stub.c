@@ -10,6 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Both are symbols here. */
+#undef mmap64
+void *mmap64(void *address, size_t length, int prot, int flags, int fd, off64_t offset);
+
 extern bool stub_returns_at_once;
 bool stub_returns_at_once;
 
