@@ -365,7 +365,7 @@ static void open_file(void)
 		errx(1, "%s: is no regular file; --device takes PCI devices", ask.name);
 	if (status.st_size == 0)
 		errx(1, "%s: is empty, so that nothing of it can be mapped", ask.name);
-	if (system.f_type == HUGETLBFS_MAGIC)
+	if ((unsigned int)system.f_type == HUGETLBFS_MAGIC)
 		errx(1,
 		     "%s: is on hugetlbfs, where each page takes one fault wherever it is mapped: "
 		     "there is nothing to compare",
