@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "behind-slash.h"
 #include "formatted.h"
 #include "process.h"
 
@@ -132,7 +133,7 @@ static void read_program(int directory, char *name, size_t room)
 	if (length >= sizeof(deleted) &&
 	    strcmp(path + length - (sizeof(deleted) - 1), deleted) == 0)
 		path[length - (sizeof(deleted) - 1)] = '\0';
-	snprintf(name, room, "%s", basename(path));
+	snprintf(name, room, "%s", behind_slash(path));
 }
 
 static char *why_absent(pid_t pid)
@@ -265,7 +266,7 @@ static bool is_called(int directory, const char *name)
 	if (length == 15 && strncmp(text, name, length) == 0) {
 		/* What another user's program is called, its first argument tells. */
 		read_short(directory, "cmdline", text, sizeof(text));
-		if (strcmp(basename(text), name) == 0)
+		if (strcmp(behind_slash(text), name) == 0)
 			return true;
 	}
 	read_program(directory, text, sizeof(text));
@@ -431,8 +432,8 @@ static void add_by_fdinfo(const struct process *process, const char *fd,
 	file = open_file(process->directory, path);
 	while (file && getline(&line, &room, file) > 0) {
 		line[strcspn(line, "\n")] = '\0';
-		if (begins_with(line, key) && strchr(line, '/') && *basename(line))
-			add_device(devices, basename(line));
+		if (begins_with(line, key) && strchr(line, '/') && *behind_slash(line))
+			add_device(devices, behind_slash(line));
 	}
 	free(line);
 	if (file)
@@ -453,7 +454,7 @@ static void add_group(const char *sys, const char *group, struct vfio_devices *d
 			continue;
 		snprintf(path, sizeof(path), "%s/driver", entry->d_name);
 		read_link(dirfd(entries), path, driver, sizeof(driver));
-		if (strstr(basename(driver), "vfio"))
+		if (strstr(behind_slash(driver), "vfio"))
 			add_device(devices, entry->d_name);
 	}
 	if (entries)
@@ -570,8 +571,8 @@ void process_vfio_devices(const struct process *process, const char *sys,
 			 (int)strcspn(mapping->name + sizeof(cdevs) - 1, " /"),
 			 mapping->name + sizeof(cdevs) - 1);
 		read_link(AT_FDCWD, path, device, sizeof(device));
-		if (*basename(device))
-			add_device(devices, basename(device));
+		if (*behind_slash(device))
+			add_device(devices, behind_slash(device));
 		return;
 	}
 	add_opened(process, sys, mapping, devices);

@@ -22,6 +22,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "behind-slash.h"
 #include "formatted.h"
 #include "program.h"
 #include "tool.h"
@@ -242,9 +243,9 @@ static struct obstacle loader_obstacle(const char *loader)
 	char *shown = printable(loader);
 	struct obstacle obstacle = { 0 };
 
-	if (*ours && strcmp(basename(loader), basename(ours)) != 0) {
+	if (*ours && strcmp(behind_slash(loader), behind_slash(ours)) != 0) {
 		obstacle.what = formatted("is loaded by %s, and this libalignmap is for %s", shown,
-					  basename(ours));
+					  behind_slash(ours));
 		obstacle.advice =
 			formatted("start it by an alignmap that is built against its C library");
 	} else if (access(loader, F_OK)) {
@@ -516,7 +517,7 @@ static struct obstacle behind(const char *link, const char *path, struct obstacl
 
 static struct obstacle env_obstacle(struct script *script, int envs)
 {
-	char *command = strcmp(basename(script->interpreter), "env") == 0
+	char *command = strcmp(behind_slash(script->interpreter), "env") == 0
 				? env_command(script->argument)
 				: NULL;
 	char *path = command ? find_program(command) : NULL;
