@@ -46,6 +46,7 @@ struct mapping {
 	size_t length;
 	void *address;
 	struct dma_map dma;
+	size_t tables; /* of its page-table entries, in bytes */
 };
 
 static bool failed;
@@ -81,10 +82,29 @@ static void map_piece(struct mapping *mapping)
 		die("MADV_HUGEPAGE");
 }
 
+/* All page tables of this process, in bytes. */
+static size_t page_tables(void)
+{
+	FILE *status = fopen("/proc/self/status", "re");
+	size_t kib = 0;
+	char line[128];
+
+	if (!status)
+		die("/proc/self/status");
+	while (fgets(line, sizeof(line), status))
+		if (sscanf(line, "VmPTE: %zu", &kib) == 1)
+			break;
+	fclose(status);
+	return kib << 10;
+}
+
 static void map_bar(struct mapping *mapping)
 {
+	const size_t before = page_tables();
+
 	map_piece(mapping);
 	mapping->dma = map_for_dma(&device, mapping->address, mapping->length, mapping->offset);
+	mapping->tables = page_tables() - before;
 	munmap(mapping->address, mapping->length);
 }
 
@@ -120,10 +140,10 @@ static void judge(const struct mapping *mapping, const char *length, const char 
 		       ask.label, length, offset, mapping->dma.faults, ok ? "" : ", see below");
 	if (!ask.tap || !ok)
 		printf("%sway=%s offset=%#" PRIx64 " length=%#zx address=%p alignment=%#zx "
-		       "faults=%zu expected=%zu seconds=%.6f\n",
+		       "faults=%zu expected=%zu tables=%zu seconds=%.6f\n",
 		       ask.tap ? "# " : "", ask.name, mapping->offset, mapping->length,
 		       mapping->address, agreement(mapping), mapping->dma.faults, expected,
-		       mapping->dma.seconds);
+		       mapping->tables, mapping->dma.seconds);
 	fflush(stdout);
 }
 

@@ -30,6 +30,7 @@ mmap_call call_mmap, call_mmap64;
 
 static const char *way;
 static mmap_call *map;
+static struct alignmap_leaves leaves;
 static size_t page, pmd, leaf;
 static int file;
 static unsigned long calls, granted;
@@ -85,13 +86,20 @@ static void fill(void)
 			;
 }
 
-/* The largest leaf size for which a hole has room, by what the API's documentation says it takes.
- */
+/* What a hole must have for a placement, by what the API's documentation says it takes. */
+static size_t room_for(size_t length, size_t size)
+{
+	return length + size - page + pmd;
+}
+
+/* The largest leaf size, up to @most, for which it has. */
 static size_t expected(size_t length, size_t hole, size_t most)
 {
-	if (length >= leaf && most >= leaf && hole >= length + leaf - page + pmd)
-		return leaf;
-	return length >= pmd && hole >= length + 2 * pmd - page ? pmd : page;
+	for (unsigned int i = 0; i < leaves.count - 1; i++)
+		if (leaves.size[i] <= most && length >= leaves.size[i] &&
+		    hole >= room_for(length, leaves.size[i]))
+			return leaves.size[i];
+	return page;
 }
 
 static const struct {
@@ -112,7 +120,7 @@ static bool is_placed(size_t kind, size_t length)
 	return kinds[kind].of_file || strcmp(way, "api") == 0 || length >= (size_t)32 << 20;
 }
 
-/* One call by both ways, in an address space whose one hole is at @start. */
+/* One call by both ways, in an address space whose largest hole is at @start. */
 static bool compare(size_t kind, char *hint, size_t length, char *start, size_t hole)
 {
 	static char before[64 << 10], after[64 << 10];
@@ -160,17 +168,43 @@ static bool compare_in_hole(size_t length, char *start, size_t hole)
 	return good;
 }
 
-/*
- * Holes from too small for the mapping to large enough for any reservation, that begin at a
- * multiple of the PMD and beside one.
- */
+static bool take_back(char *start, size_t hole)
+{
+	REQUIRE(raw_mmap(start, hole, PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1,
+			 0) == start);
+	return true;
+}
+
+/* That begin at a multiple of the PMD, and beside one. */
+static bool map_in_holes(char *first, size_t length, size_t hole, size_t most)
+{
+	bool good = true;
+
+	/* A length of one page has no hole that is smaller. */
+	for (size_t i = 0; i < 2 && hole && hole <= most; i++) {
+		char *start = first + i * page;
+
+		REQUIRE(munmap(start, hole) == 0);
+		good &= compare_in_hole(length, start, hole);
+		good &= take_back(start, hole);
+	}
+	return good;
+}
+
+static char *first_pmd(char *arena)
+{
+	return (char *)(((uintptr_t)arena + 2 * pmd - 1) & ~(uintptr_t)(pmd - 1));
+}
+
+/* Holes from too small for the mapping to large enough for any reservation. */
 static bool map_where_one_hole_is_left(void)
 {
 	const size_t lengths[] = { page,     pmd - page,  pmd,	pmd + page, 4 * pmd,
 				   32 * pmd, leaf - page, leaf, leaf + pmd };
 	const size_t most = leaf + pmd + leaf + pmd;
 	char *arena = hold(most + 2 * pmd);
-	char *first = (char *)(((uintptr_t)arena + 2 * pmd - 1) & ~(uintptr_t)(pmd - 1));
+	char *first = first_pmd(arena);
 	bool good = true;
 
 	REQUIRE(arena != MAP_FAILED);
@@ -178,32 +212,62 @@ static bool map_where_one_hole_is_left(void)
 	for (size_t i = 0; i < COUNT(lengths); i++) {
 		const size_t length = lengths[i];
 		const size_t holes[] = {
-			page,
-			length - page,
-			length,
-			length + page,
-			length + pmd - page,
-			length + 2 * pmd - 2 * page,
-			length + 2 * pmd - page,
-			length + leaf - page,
-			length + leaf - 2 * page + pmd,
-			length + leaf - page + pmd,
+			page,	       length - page,	    length,
+			length + page, length + pmd - page, length + leaf - page,
 		};
 
-		for (size_t j = 0; j < 2 * COUNT(holes); j++) {
-			const size_t hole = holes[j / 2];
-			char *start = first + (j & 1) * page;
+		for (size_t j = 0; j < COUNT(holes); j++)
+			good &= map_in_holes(first, length, holes[j], most);
+		for (unsigned int j = 0; j < leaves.count - 1; j++) {
+			const size_t room = room_for(length, leaves.size[j]);
 
-			/* A length of one page has no hole that is smaller. */
-			if (!hole || hole > most)
-				continue;
-			REQUIRE(munmap(start, hole) == 0);
-			good &= compare_in_hole(length, start, hole);
-			REQUIRE(raw_mmap(start, hole, PROT_NONE,
-					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-						 MAP_FIXED_NOREPLACE,
-					 -1, 0) == start);
+			good &= map_in_holes(first, length, room - page, most);
+			good &= map_in_holes(first, length, room, most);
 		}
+	}
+	return good;
+}
+
+/*
+ * Several holes, from the lowest one on; together they would often do for a larger leaf than the
+ * largest of them has room for.
+ */
+static bool map_in_fragments(void)
+{
+	const struct {
+		size_t length, holes[5];
+	} cases[] = {
+		{ leaf, { leaf - page, room_for(leaf, pmd) } },
+		{ leaf, { room_for(leaf, pmd), leaf - page } },
+		{ leaf, { room_for(leaf, pmd) - page, leaf } },
+		{ leaf, { 2 * pmd, room_for(leaf, leaf), 4 * pmd } },
+		{ leaf, { 2 * pmd, room_for(leaf, leaf) - page, 4 * pmd } },
+		{ 4 * pmd, { 4 * pmd, 5 * pmd, room_for(4 * pmd, pmd), 5 * pmd, 4 * pmd } },
+		{ 4 * pmd, { 4 * pmd, 5 * pmd, room_for(4 * pmd, pmd) - page, 5 * pmd, 4 * pmd } },
+		{ 6 * pmd, { 4 * pmd, 5 * pmd, 5 * pmd, 5 * pmd, 4 * pmd } },
+	};
+	char *arena = hold(2 * leaf + 48 * pmd);
+	bool good = true;
+
+	REQUIRE(arena != MAP_FAILED);
+	fill();
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		/* Beside a multiple of any leaf. */
+		char *starts[COUNT(cases[0].holes)], *next = first_pmd(arena) + page;
+		size_t largest = 0;
+
+		for (size_t j = 0; j < COUNT(starts) && cases[i].holes[j]; j++) {
+			starts[j] = next;
+			next = first_pmd(next + cases[i].holes[j]) + page;
+			REQUIRE(munmap(starts[j], cases[i].holes[j]) == 0);
+			if (cases[i].holes[j] > cases[i].holes[largest])
+				largest = j;
+		}
+		for (size_t kind = 0; kind < COUNT(kinds); kind++)
+			good &= compare(kind, NULL, cases[i].length, starts[largest],
+					cases[i].holes[largest]);
+		for (size_t j = 0; j < COUNT(starts) && cases[i].holes[j]; j++)
+			good &= take_back(starts[j], cases[i].holes[j]);
 	}
 	return good;
 }
@@ -394,6 +458,8 @@ int main(int argc, char **argv)
 	} tests[] = {
 		{ "a_mapping_is_made_where_one_hole_is_left_that_holds_it",
 		  map_where_one_hole_is_left, "an address space with one hole" },
+		{ "a_mapping_is_placed_by_the_largest_leaf_that_a_fragment_has_room_for",
+		  map_in_fragments, NULL },
 		{ "a_hole_is_filled_until_the_system_call_refuses", fill_a_hole_with_large_leaves,
 		  NULL },
 		{ "a_hole_is_filled_by_small_leaves_until_the_system_call_refuses",
@@ -401,7 +467,7 @@ int main(int argc, char **argv)
 		{ "an_offset_is_what_it_is_to_the_c_library", map_far_offsets,
 		  "offsets up to 64 bits" },
 	};
-	struct alignmap_leaves leaves;
+	struct alignmap_leaves anonymous;
 	int failed = 0;
 
 	if (!choose_way(argc > 1 ? argv[1] : NULL)) {
@@ -411,8 +477,8 @@ int main(int argc, char **argv)
 	alignmap_host_leaves(ALIGNMAP_ANY, &leaves);
 	page = leaves.size[leaves.count - 1];
 	leaf = leaves.size[0];
-	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &leaves);
-	pmd = leaves.size[0];
+	alignmap_host_leaves(ALIGNMAP_ANONYMOUS, &anonymous);
+	pmd = anonymous.size[0];
 	if (SANITIZED || pmd == page) {
 		printf("1..0 # SKIP %s\n", SANITIZED ? "a sanitizer needs its address space"
 						     : "this host has no leaf above the base page");

@@ -5,6 +5,9 @@
  */
 #include "system.h"
 
+#include "leaves.h"
+#include "place.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -178,6 +181,62 @@ static int map_by_smaller_leaves(void)
 		REQUIRE(munmap(mapping, length) == 0);
 	}
 	return 0;
+}
+
+/* What is tried last where there are @more bytes for a reservation and the mapping needs @length.
+ */
+static size_t tried_last(const struct mapping_call *call, const struct alignmap_leaves *leaves,
+			 enum claim claim, size_t more, enum outcome *outcome)
+{
+	struct placement placement;
+	char *mapping;
+
+	if (limit_address_space(&before, call->length + more))
+		return 0;
+	mapping = alignmap_place(call, leaves, leaves->size[0], claim, false, &placement);
+	if (mapping == MAP_FAILED || munmap(mapping, call->length))
+		return 0;
+	*outcome = placement.outcome;
+	return placement.outcome != PLACED || congruent(mapping, 0, placement.alignment)
+		       ? placement.alignment
+		       : 0;
+}
+
+/* More leaf sizes than this machine may have: those of arm64. */
+static int map_by_each_leaf_in_turn(void)
+{
+	const size_t page = page_size(), pmd = pmd_size();
+	const struct alignmap_leaves leaves = { 5, { G, 32 * M, 2 * M, 16 * page, page } };
+	const struct mapping_call call = { .length = G,
+					   .prot = READ,
+					   .flags = MAP_SHARED,
+					   .fd = memfd_of((off_t)G),
+					   .next = alignmap_next_mmap };
+	enum outcome outcome = NOT_TRIED;
+
+	for (enum claim claim = CLAIM_FIXED; claim <= CLAIM_HINT; claim++) {
+		for (unsigned int i = 0; i < leaves.count - 1; i++) {
+			const size_t size = leaves.size[i], room = size - page + pmd;
+			const bool last = leaves.size[i + 1] == page;
+
+			REQUIRE(tried_last(&call, &leaves, claim, room, &outcome) == size);
+			REQUIRE(outcome == PLACED);
+			REQUIRE(tried_last(&call, &leaves, claim, room - page, &outcome) ==
+				(last ? size : leaves.size[i + 1]));
+			REQUIRE(outcome == (last ? NO_WINDOW : PLACED));
+		}
+	}
+	return 0;
+}
+
+static void each_leaf_size_is_tried_in_turn(void **state)
+{
+	(void)state;
+	if (SANITIZED)
+		skip_because("a sanitizer needs its address space (RLIMIT_AS)");
+	if (way != WAY_API)
+		skip_because("it is the archive that is asked");
+	assert_int_equal(end_of(map_by_each_leaf_in_turn), 0);
 }
 
 static void a_limit_that_leaves_no_room_for_a_reservation_refuses_no_mapping(void **state)
@@ -601,6 +660,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_limit_that_leaves_no_room_for_a_reservation_refuses_no_mapping),
 		cmocka_unit_test(a_limit_with_room_for_a_smaller_leaf_gets_it),
+		cmocka_unit_test(each_leaf_size_is_tried_in_turn),
 		cmocka_unit_test(a_limit_of_data_is_where_it_was),
 		cmocka_unit_test(a_limit_of_locked_memory_refuses_no_mapping_either),
 		cmocka_unit_test(the_map_count_limit_is_where_it_was),
