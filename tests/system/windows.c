@@ -330,7 +330,7 @@ static void reserve_near_the_limit(void)
 	limit_from_here(length + leaf);
 	assert_true(reserves(length, 0, ALIGNMAP_STRICT, leaf));
 	limit_from_here(length + pmd);
-	assert_false(reserves(length, 0, ALIGNMAP_STRICT, leaf));
+	assert_int_equal(reserves(length, 0, ALIGNMAP_STRICT, leaf), leaf == pmd);
 	assert_true(reserves(length, 0, 0, pmd));
 	assert_true(reserves(length, pmd, ALIGNMAP_STRICT, pmd));
 	limit_from_here(length);
