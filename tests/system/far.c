@@ -72,6 +72,9 @@ static void a_hint_leads_beyond_the_border_where_the_system_call_does(void **sta
 	const int file = memfd_of((off_t)(leaf + pmd));
 
 	(void)state;
+#ifdef __riscv
+	skip_because("on riscv64 a hint may lead anywhere");
+#endif
 	for (size_t i = 0; i < COUNT(places); i++)
 		for (size_t j = 0; j < COUNT(lengths); j++)
 			munmap(compare(places[i], lengths[j], file), lengths[j]);
