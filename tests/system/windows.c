@@ -833,12 +833,12 @@ static void map_where_a_place_is_taken_for_a_hint(void)
 	recorder_pretend *pretend = __extension__(recorder_pretend *)
 		dlsym(RTLD_DEFAULT, "pretend");
 	const int file = stamped_file(16);
-	char *spacer = map_raw(NULL, 2 * length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *spacer = map_raw(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct alignmap_window *window = reserve(0, length, NULL);
 
 	if (!pretend)
 		_exit(SKIPPED);
-	munmap(spacer, 2 * length);
+	munmap(spacer, length);
 	limit_from_here(0);
 	/* The one aside is refused, the one in the gap lands elsewhere. */
 	pretend(PRETEND_NO_NOREPLACE, 0, 2);
