@@ -6,10 +6,12 @@
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
 # --ci      also what a change must pass: clang, fuzzing, real programs, load, clang-tidy,
-#           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist, and that
-#           the benchmarks run and count right
+#           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist, builds for
+#           other machines with their units under qemu-user, the lab's variants of x86-64 and an arm64
+#           with pages of 16 KiB, and that the benchmarks run and count right
 # --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
-#           the programs, and how random addresses are. Leaves tests/TRUST.md anew in that folder.
+#           the programs, how random addresses are, the system tests under qemu-user, and the lab's
+#           other arm64 and riscv64 kernels. Leaves tests/TRUST.md anew in that folder.
 # --no-lab  not the lab, which takes most of the time
 # -b        where to build (default: build-tests in the project's folder)
 set -euo pipefail
@@ -44,7 +46,7 @@ say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 record() { # NAME LOG
 	sed -n -E "s/^((not )?ok)( [0-9]+)?( -)? (.*)/\1 - $1: \5/p" "$2" >>"$results"
 	case $1 in
-	asan | tsan | clang) ;;
+	asan | tsan | clang | cross | lab-*) ;;
 	*) grep '^# trust ' "$2" >>"$rows" || true ;;
 	esac
 }
@@ -96,7 +98,7 @@ log_of() { # NAME COMMAND...
 
 purposes=(build test)
 [ $lab = no ] || purposes+=(lab)
-[ $ci = no ] || purposes+=(bench ci programs)
+[ $ci = no ] || purposes+=(bench ci cross programs)
 [ $full = no ] || purposes+=(programs_full)
 tests/lab/need "${purposes[@]}"
 
@@ -141,15 +143,31 @@ if [ $ci = yes ]; then
 	check 'clang-format changes nothing' clang-format --dry-run -Werror "${sources[@]}"
 	check 'reuse lint passes' reuse lint
 	mapfile -t scripts < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh')
-	check 'shellcheck finds nothing' shellcheck "${scripts[@]}"
+	check 'shellcheck finds nothing' shellcheck -x "${scripts[@]}"
 	check 'codespell finds nothing' codespell -L nd,fo --skip=LICENSES,COPYING,.git,build-tests .
 	check 'meson dist makes a tarball that builds' \
 		meson dist -C "$builds/gcc" --allow-dirty --formats xztar --no-tests
 fi
 
+if [ $ci = yes ]; then
+	say 'other machines, by qemu-user'
+	suites=unit
+	[ $full = no ] || suites='unit system'
+	log_of cross tests/cross/run -b "$builds/cross" -t "$suites"
+fi
+
 if [ $lab = yes ]; then
 	say "the lab: Debian's kernels with VFIO"
 	log_of lab tests/lab/run -b "$builds/gcc"
+fi
+
+if [ $lab = yes ] && [ $ci = yes ]; then
+	say 'the lab: other processors and machines'
+	log_of lab-variants tests/lab/run -b "$builds/gcc" \
+		newest/no-1g newest/four-level newest/no-thp 6.18/no-thp 6.12/no-thp
+	others=(arm64-16k-newest)
+	[ $full = no ] || others+=(arm64-newest arm64-16k-6.12 arm64-6.12 riscv64-6.12)
+	log_of lab-machines tests/lab/run -b "$builds/gcc" -c "$builds/cross" "${others[@]}"
 fi
 
 if [ $ci = yes ] && [ $lab = yes ]; then

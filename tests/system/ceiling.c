@@ -101,7 +101,7 @@ static int compare_with_a_lesser_place(void)
 	REQUIRE(map_both(file, length, &placed, &lesser) == 0);
 	/* A child's peak begins anew (kernel/fork.c, dup_mmap). */
 	REQUIRE(status_kib("\nVmPeak:") * 1024 == start.pages * page + reservation);
-	/* All that counting needs is there now, and then what placing by a remembered window does. */
+	/* Counting has all that it needs now, and then so has placing by a remembered window. */
 	for (int warm = 0; warm < 2; warm++)
 		REQUIRE(map_both(file, length, &placed, &lesser) == 0);
 
