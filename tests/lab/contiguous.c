@@ -49,7 +49,7 @@ static void read_frames(struct memory *memory)
 
 static bool is_block(const uint64_t *frames, size_t pages)
 {
-	if (frames[0] % pages)
+	if (frames[0] & (pages - 1))
 		return false;
 	for (size_t i = 1; i < pages; i++)
 		if (frames[i] != frames[0] + i)
@@ -97,6 +97,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	length = strtoull(argv[1 + api], NULL, 0);
+	memory.pages = length / memory.page;
+	if (!memory.pages)
+		errx(2, "%s is not a page", argv[1 + api]);
 	if (argc > 3 + api)
 		memory.offset = strtoull(argv[3 + api], NULL, 0);
 	if (path) {
@@ -111,7 +114,6 @@ int main(int argc, char **argv)
 	    alignmap_host_leaves(path ? ALIGNMAP_FILE : ALIGNMAP_ANONYMOUS, &leaves))
 		err(1, "%zu bytes of %s", length, path ? path : "anonymous memory");
 
-	memory.pages = length / memory.page;
 	for (size_t i = 0; i < memory.pages; i++)
 		memory.address[i * memory.page] = 1;
 	read_frames(&memory);

@@ -17,9 +17,9 @@
 #define STRIDE 16
 
 struct cost {
-	unsigned long pages;	/* of address space */
-	unsigned long tables;	/* of page tables, in KiB */
-	unsigned long resident; /* in memory, in pages */
+	size_t pages;	      /* of address space */
+	unsigned long tables; /* of page tables, in KiB */
+	size_t resident;      /* in memory, in pages */
 	long faults;
 };
 
@@ -105,8 +105,8 @@ static int compare_with_a_lesser_place(void)
 	for (int warm = 0; warm < 2; warm++)
 		REQUIRE(map_both(file, length, &placed, &lesser) == 0);
 
-	printf("# page cache at %zu MiB and at %zu MiB: address space %lu and %lu MiB, page tables "
-	       "%lu and %lu KiB, resident %lu and %lu KiB, faults %ld and %ld; reserved for an "
+	printf("# page cache at %zu MiB and at %zu MiB: address space %zu and %zu MiB, page tables "
+	       "%lu and %lu KiB, resident %zu and %zu KiB, faults %ld and %ld; reserved for an "
 	       "instant %zu MiB\n",
 	       leaf / M, pmd / M, placed.pages * page / M, lesser.pages * page / M, placed.tables,
 	       lesser.tables, placed.resident * page / 1024, lesser.resident * page / 1024,

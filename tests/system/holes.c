@@ -253,7 +253,7 @@ static bool map_in_fragments(void)
 	fill();
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		/* Beside a multiple of any leaf. */
-		char *starts[COUNT(cases[0].holes)], *next = first_pmd(arena) + page;
+		char *starts[COUNT(cases[0].holes)] = { NULL }, *next = first_pmd(arena) + page;
 		size_t largest = 0;
 
 		for (size_t j = 0; j < COUNT(starts) && cases[i].holes[j]; j++) {

@@ -48,9 +48,10 @@ static void fail_cell(const struct cell *cell, const char *claim, int line)
 			fail_cell(cell, #claim, __LINE__); \
 	} while (0)
 
+/* To a power of two. */
 static size_t rounded(size_t length, size_t unit)
 {
-	return (length + unit - 1) / unit * unit;
+	return (length + unit - 1) & -unit;
 }
 
 /* Files bear a stamp on the first two pages and the last one of each PMD, else nothing. */
