@@ -32,7 +32,11 @@ static char *fence(char *address)
 		assert_int_equal(errno, EEXIST);
 		return NULL;
 	}
-	assert_ptr_equal(page, address);
+	/* valgrind and qemu-user take it for a hint. */
+	if (page != address) {
+		munmap(page, page_size());
+		return NULL;
+	}
 	memset(page, 0x5a, page_size());
 	return page;
 }
