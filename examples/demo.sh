@@ -55,7 +55,7 @@ sed -n 's/^# row //p' "$work/results" | awk -F '|' '
 			"ratio")
 	}
 	$4 == "unaided" {
-		row($1, $2, $3 " GiB", "-", $5, grouped($6), sprintf("%.4f", $7), "1")
+		row($1, $2, $3, "-", $5, grouped($6), sprintf("%.4f", $7), "1")
 		unaided = $7
 		if (split($1, word, /[ .]/) && word[1] == "QEMU") {
 			if (word[2] * 100 + word[3] >= 902)
