@@ -13,6 +13,7 @@
 #include "leaves.h"
 #include "place.h"
 #include "plan.h"
+#include "probes.h"
 #include "recent.h"
 #include "sys.h"
 
@@ -232,6 +233,25 @@ static void advise_huge(const struct mapping_call *call, void *mapping)
 		madvise(mapping, call->length, MADV_HUGEPAGE);
 }
 
+static void tell(const struct mapping_call *call, const struct placement *placement, void *mapping)
+{
+	switch (placement->outcome) {
+	case NOT_TRIED:
+		PROBE(left, call->address, call, 0);
+		break;
+	case PLACED:
+		PROBE(placed, mapping, call, placement->alignment);
+		break;
+	case ELSEWHERE:
+	case NO_WINDOW:
+		PROBE(fallback, mapping, call, placement->deserved);
+		break;
+	case REFUSED:
+		PROBE(refused, mapping, call, placement->deserved);
+		break;
+	}
+}
+
 void *alignmap_place(const struct mapping_call *call, const struct alignmap_leaves *leaves,
 		     size_t deserved, enum claim claim, bool advise, struct placement *placement)
 {
@@ -267,7 +287,16 @@ void *alignmap_place(const struct mapping_call *call, const struct alignmap_leav
 	}
 	/* That a window could not be had is not the program's concern; its own call decides. */
 	errno = saved;
-	return mapping != MAP_FAILED ? mapping : as_it_stands(call);
+	if (mapping == MAP_FAILED)
+		mapping = as_it_stands(call);
+	tell(call, placement, mapping);
+	return mapping;
+}
+
+static void *left_alone(const struct mapping_call *call)
+{
+	PROBE(left, call->address, call, 0);
+	return as_it_stands(call);
 }
 
 void *alignmap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
@@ -283,11 +312,11 @@ void *alignmap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_
 
 	/* Nothing is known before the constructor has run, errno's address included. */
 	if (addr || !flags_are_placeable(flags) || !leaves->count)
-		return as_it_stands(&call);
+		return left_alone(&call);
 	saved = errno;
 	if (alignmap_plan(leaves, length, offset_behind(&call), &plan)) {
 		errno = saved;
-		return as_it_stands(&call);
+		return left_alone(&call);
 	}
 	return alignmap_place(&call, leaves, plan.alignment, CLAIM_FIXED, true, &placement);
 }

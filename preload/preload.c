@@ -30,6 +30,7 @@ void *mmap64(void *address, size_t length, int prot, int flags, int fd, off_t of
 #include "place.h"
 #include "plan.h"
 #include "policy.h"
+#include "probes.h"
 #include "recent.h"
 #include "report.h"
 #undef off_t
@@ -116,6 +117,7 @@ static void *wrap(const struct mapping_call *call)
 	if (!wants_placing(call, &leaves, &plan, &why)) {
 		if (report_wanted)
 			report_left(why);
+		PROBE(left, call->address, call, 0);
 		errno = saved;
 		return alignmap_make_call(call, call->address, call->flags);
 	}

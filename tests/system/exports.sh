@@ -23,7 +23,7 @@ same 'the archive defines no mmap' '' "$(nm --defined-only "$ARCHIVE" 2>/dev/nul
 # Hidden names are for the objects of the archive; they may clash with nobody's.
 same 'the archive defines nothing that does not begin with alignmap_' '' \
 	"$(nm --defined-only "$ARCHIVE" 2>/dev/null | awk '$2 ~ /[A-Z]/ && $3 !~ /^alignmap_/ { print $3 }' |
-		grep -v '^__\(odr_\)\?[at]san' | grep -v '^DW\.ref\.')"
+		grep -v -e '^__\(odr_\)\?[at]san' -e '^DW\.ref\.' -e '^_\.stapsdt\.base$')"
 
 heap='malloc calloc realloc reallocarray free strdup strndup asprintf vasprintf posix_memalign
 aligned_alloc memalign valloc getline getdelim open_memstream opendir fdopendir scandir glob
