@@ -145,6 +145,7 @@ if [ $ci = yes ]; then
 	mapfile -t scripts < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh')
 	check 'shellcheck finds nothing' shellcheck -x "${scripts[@]}"
 	check 'codespell finds nothing' codespell -L nd,fo --skip=LICENSES,COPYING,.git,build-tests .
+	log_of readme tests/readme "$builds/gcc"
 	check 'meson dist makes a tarball that builds' \
 		meson dist -C "$builds/gcc" --allow-dirty --formats xztar --no-tests
 fi
