@@ -8,10 +8,12 @@
 # --ci      also what a change must pass: clang, fuzzing, real programs, load, clang-tidy,
 #           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist, builds for
 #           other machines with their units under qemu-user, the lab's variants of x86-64 and an arm64
-#           with pages of 16 KiB, and that the benchmarks run and count right
+#           with pages of 16 KiB, kinds of memory that the library makes a difference to, and that
+#           the benchmarks run and count right
 # --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
 #           the programs, how random addresses are, the system tests under qemu-user, and the lab's
-#           other arm64 and riscv64 kernels. Leaves tests/TRUST.md anew in that folder.
+#           other arm64 and riscv64 kernels, and all kinds of memory there on three kernels. Leaves
+#           tests/TRUST.md and MATRIX.md anew in that folder.
 # --no-lab  not the lab, which takes most of the time
 # -b        where to build (default: build-tests in the project's folder)
 set -euo pipefail
@@ -98,7 +100,7 @@ log_of() { # NAME COMMAND...
 
 purposes=(build test)
 [ $lab = no ] || purposes+=(lab)
-[ $ci = no ] || purposes+=(bench ci cross programs)
+[ $ci = no ] || purposes+=(bench ci cross matrix programs)
 [ $full = no ] || purposes+=(programs_full)
 tests/lab/need "${purposes[@]}"
 
@@ -169,6 +171,10 @@ if [ $lab = yes ] && [ $ci = yes ]; then
 	others=(arm64-16k-newest)
 	[ $full = no ] || others+=(arm64-newest arm64-16k-6.12 arm64-6.12 riscv64-6.12)
 	log_of lab-machines tests/lab/run -b "$builds/gcc" -c "$builds/cross" "${others[@]}"
+	say 'the lab: every kind of memory'
+	options=(-b "$builds/gcc")
+	[ $full = no ] || options+=(--full -o "$builds/MATRIX.md")
+	log_of lab-matrix tests/lab/matrix "${options[@]}"
 fi
 
 if [ $ci = yes ] && [ $lab = yes ]; then
