@@ -27,10 +27,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../tests/system/raw.h"
 #include "alignmap.h"
 
 enum by { KERNEL, API, PRELOAD, WAYS };
@@ -165,7 +165,7 @@ static void *map(enum by by, size_t length, int fd)
 {
 	switch (by) {
 	case KERNEL:
-		return (void *)syscall(SYS_mmap, NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+		return raw_mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
 	case API:
 		return alignmap_mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
 	default:

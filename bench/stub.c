@@ -7,8 +7,9 @@
 #undef _FILE_OFFSET_BITS
 #include <stdbool.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "../tests/system/raw.h"
 
 /* Both are symbols here. */
 #undef mmap64
@@ -21,7 +22,7 @@ static void *stub(void *address, size_t length, int prot, int flags, int fd, off
 {
 	if (stub_returns_at_once)
 		return &stub_returns_at_once;
-	return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
+	return raw_mmap(address, length, prot, flags, fd, offset);
 }
 
 void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)

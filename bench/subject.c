@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "../tests/system/raw.h"
 #include "subject.h"
 
 void *map_plainly(const struct subject *subject, void *address, int flags)
 {
-	return (void *)syscall(SYS_mmap, address, subject->length, subject->prot,
-			       subject->flags | flags, subject->fd, (off_t)subject->offset);
+	return raw_mmap(address, subject->length, subject->prot, subject->flags | flags,
+			subject->fd, (int64_t)subject->offset);
 }
 
 void *map_at(const struct subject *subject, size_t modulus, uint64_t remainder)
 {
 	const size_t room = subject->length + modulus;
-	void *window = (void *)syscall(SYS_mmap, NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
-				       -1, 0);
+	void *window = raw_mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uintptr_t address = (uintptr_t)window;
 
 	if (window == MAP_FAILED || munmap(window, room))

@@ -11,23 +11,17 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../tests/system/raw.h"
 #include "rules.h"
 #include "ways.h"
 
-/* The system call itself, since the name `mmap` may be this library's. */
-static void *call_mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)
-{
-	return (void *)syscall(SYS_mmap, address, length, prot, flags, fd, offset);
-}
-
 static void *map_at(const struct mapping *mapping, void *address, int flags)
 {
-	return call_mmap(address, mapping->length, PROT_READ | PROT_WRITE, MAP_SHARED | flags,
-			 mapping->fd, mapping->offset);
+	return raw_mmap(address, mapping->length, PROT_READ | PROT_WRITE, MAP_SHARED | flags,
+			mapping->fd, mapping->offset);
 }
 
 static void *plainly(const struct mapping *mapping, uintptr_t free_address)
@@ -40,8 +34,8 @@ static void *plainly(const struct mapping *mapping, uintptr_t free_address)
 static void *in_a_reservation(const struct mapping *mapping, size_t alignment, int flags,
 			      bool even_nothing)
 {
-	char *start = call_mmap(NULL, mapping->length + alignment, PROT_NONE,
-				MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	char *start = raw_mmap(NULL, mapping->length + alignment, PROT_NONE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 	size_t head;
 
 	if (start == MAP_FAILED)
