@@ -16,12 +16,18 @@
 
 static struct early_calls by_resolver, by_constructor;
 
+/*
+ * ld.so fills this before it calls a resolver. What a plain call goes through it fills only after
+ * on 64-bit Power, where LD_BIND_NOW leaves nothing to call there.
+ */
+static void *(*const volatile any_mmap)(void *, size_t, int, int, int, off_t) = mmap;
+
 static void make_calls(struct early_calls *calls)
 {
 	calls->length = LENGTH;
 	calls->granted =
-		mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	calls->refused = mmap(NULL, LENGTH, PROT_READ, MAP_SHARED, -1, 0);
+		any_mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	calls->refused = any_mmap(NULL, LENGTH, PROT_READ, MAP_SHARED, -1, 0);
 }
 
 static int chosen(void)
