@@ -62,7 +62,8 @@ static void open_group(void)
 
 	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", bdf);
 	must((int)readlink(link, target, sizeof(target) - 1),
-	     "has no IOMMU group (turn the IOMMU on: intel_iommu=on, and in the firmware)");
+	     "has no IOMMU group (turn the IOMMU on in the firmware; Intel's also by "
+	     "intel_iommu=on)");
 	snprintf(path, sizeof(path), "/dev/vfio%s", strrchr(target, '/'));
 	group = open_path(path);
 	must(ioctl(group, VFIO_GROUP_GET_STATUS, &status), "its group has no status (see dmesg)");

@@ -26,6 +26,13 @@
 #define RESOURCE_IO 0x100
 #define RESOURCE_MEM 0x200
 
+/* How its owner turns an IOMMU on; elsewhere Linux uses what the firmware tells of. */
+#if defined(__x86_64__) || defined(__i386__)
+#define TURN_ON "in the firmware and by intel_iommu=on (amd_iommu is on by default)"
+#else
+#define TURN_ON "in the firmware"
+#endif
+
 struct name {
 	char text[NAME_MAX + 1];
 };
@@ -131,8 +138,7 @@ static char *check_driver(const struct device *device, struct name *group)
 		return formatted("it is a bridge (PCI class 06), which cannot be passed through");
 	if (!link_name(group, PCI_DEVICES "/%s/iommu_group", device->bdf) ||
 	    group->text[strspn(group->text, "0123456789")])
-		return formatted("it has no IOMMU group: turn the IOMMU on, in the firmware and by "
-				 "intel_iommu=on (amd_iommu is on by default)");
+		return formatted("it has no IOMMU group: turn the IOMMU on, " TURN_ON);
 	if (!link_name(&driver, PCI_DEVICES "/%s/driver", device->bdf))
 		return formatted("it is bound to no driver; %s %s vfio-pci", remedy, device->bdf);
 	if (!is_vfio(&driver))

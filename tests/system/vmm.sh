@@ -87,7 +87,7 @@ for program in installed newer; do
 	exists nothing
 	run "$scratch/$program" "$bdf"
 	verdict "$program: where no IOMMU is, it says how to turn it on" says 1 \
-		"$bdf: has no IOMMU group (turn the IOMMU on: intel_iommu=on"
+		"$bdf: has no IOMMU group (turn the IOMMU on in the firmware; Intel's also by intel_iommu=on)"
 	exists group
 	run "$scratch/$program" "$bdf"
 	verdict "$program: a device that is not vfio-pci's: it says to bind it" says 1 \
