@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+# The version stands in meson.build; what cannot derive it says the same.
+# shellcheck source=tap.sh
+. "$(dirname "$0")/tap.sh"
+: "${ALIGNMAP?}" "${BUILD:?}" "${SOURCE:?}" "${VERSION:?}"
+
+# The newest entry is the first.
+says() { # FILE EXPRESSION
+	same "$1 says it" "$VERSION" "$(sed -nE "s/$2/\1/p" "$SOURCE/$1" | head -n 1)"
+}
+says CHANGELOG.md '^## \[([0-9.]+)\] - [0-9]{4}(-[0-9]{2}){2}$'
+says SECURITY.md '^The newest version, ([0-9.]+) so far\..*'
+check 'the library is called by it' test -e "$BUILD/libalignmap.so.$VERSION"
+same 'alignmap.pc says it' "$VERSION" \
+	"$(sed -n 's/^Version: //p' "$BUILD/meson-private/alignmap.pc")"
+same 'the preload says it' "libalignmap $VERSION, pid" \
+	"$(LD_PRELOAD=$preload ALIGNMAP_STATS=1 "$PROBE" exit 0 2>&1 >/dev/null |
+		sed -nE 's/^(libalignmap [^ ]+, pid).*/\1/p')"
+[ -z "$ALIGNMAP" ] || same 'alignmap --version says it' "alignmap $VERSION" "$("$ALIGNMAP" --version)"
+finish
