@@ -10,6 +10,7 @@ says() { # FILE EXPRESSION
 	same "$1 says it" "$VERSION" "$(sed -nE "s/$2/\1/p" "$SOURCE/$1" | head -n 1)"
 }
 says CHANGELOG.md '^## \[([0-9.]+)\] - [0-9]{4}(-[0-9]{2}){2}$'
+says README.md '^ +libalignmap ([0-9.]+), pid .*'
 says SECURITY.md '^The newest version, ([0-9.]+) so far\..*'
 check 'the library is called by it' test -e "$BUILD/libalignmap.so.$VERSION"
 same 'alignmap.pc says it' "$VERSION" \
