@@ -31,6 +31,7 @@ static struct {
 	bool api;
 	bool madvise;
 	bool tap;
+	bool touch;
 	bool wait;
 } ask = { .name = "mmap", .label = "", .expect = EXPECT_ADDRESS };
 
@@ -257,6 +258,16 @@ static void grid(uint64_t limit, unsigned int share, unsigned int shares)
 	}
 }
 
+/* Maps it, and reads once from each page. */
+static void map_and_touch(const char *length, const char *offset)
+{
+	struct mapping mapping = { .offset = parse(offset), .length = parse(length) };
+
+	map_piece(&mapping);
+	for (size_t i = 0; i < mapping.length; i += base_page())
+		(void)((const volatile char *)mapping.address)[i];
+}
+
 /* Maps it, and holds it for those who look at this process. */
 static void map_and_wait(const char *length, const char *offset)
 {
@@ -295,6 +306,7 @@ static void usage(int status)
 	      "  -n, --name=NAME     of the way, for the output\n"
 	      "  -t, --tap           print TAP\n"
 	      "  -L, --label=LABEL   that follows NAME in it\n"
+	      "  -T, --touch         map, not for DMA, and read once from each page\n"
 	      "  -w, --wait          map, not for DMA, and wait for the end of the input\n"
 	      "Sizes are sums such as 1G-4K, all-PMD (of the BAR), half+page.\n",
 	      status ? stderr : stdout);
@@ -316,6 +328,7 @@ int main(int argc, char **argv)
 		{ "name", required_argument, NULL, 'n' },
 		{ "tap", no_argument, NULL, 't' },
 		{ "label", required_argument, NULL, 'L' },
+		{ "touch", no_argument, NULL, 'T' },
 		{ "wait", no_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -325,7 +338,7 @@ int main(int argc, char **argv)
 	unsigned int share = 0, shares = 1;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "r:o:l:g:s:amde:n:tL:wh", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "r:o:l:g:s:amde:n:tL:Twh", options, NULL)) != -1) {
 		switch (option) {
 		case 'r':
 			region = (unsigned int)strtoul(optarg, NULL, 0);
@@ -372,6 +385,9 @@ int main(int argc, char **argv)
 		case 'L':
 			ask.label = optarg;
 			break;
+		case 'T':
+			ask.touch = true;
+			break;
 		case 'w':
 			ask.wait = true;
 			break;
@@ -386,6 +402,10 @@ int main(int argc, char **argv)
 		usage(2);
 
 	open_bar(argv[optind], region);
+	if (ask.touch) {
+		map_and_touch(length, offset);
+		return 0;
+	}
 	if (ask.wait) {
 		map_and_wait(length, offset);
 		return 0;
