@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 # shellcheck shell=bash
 # What the test scripts share: TAP output, a folder that goes away, and the preload.
-# meson sets PROBE, LINKED, LIBRARY (libalignmap.so), SANITIZE (b_sanitize, or empty), RUNTIME (what
-# goes before the library in LD_PRELOAD then, if anything).
+# meson sets LIBRARY (libalignmap.so), SANITIZE (b_sanitize, or empty), RUNTIME (what goes before the
+# library in LD_PRELOAD then, if anything), and what each script needs besides.
 set -u
-: "${PROBE:?}" "${LINKED:?}" "${LIBRARY:?}" "${SANITIZE?}" "${RUNTIME?}"
+: "${LIBRARY:?}" "${SANITIZE?}" "${RUNTIME?}"
 
 tests=0
 failed=0
@@ -89,6 +89,16 @@ need_common_leaves() {
 		echo '1..0 # SKIP for hosts with pages of 4 KiB and a PMD of 2 MiB'
 		exit 0
 	fi
+}
+
+# Whether an example has mapped a file well, by what it printed.
+mapped_well() { # FILE
+	local at modulo
+
+	at=$(sed -nE 's/.* bytes at (0x[0-9a-f]+), .*/\1/p' "$1")
+	modulo=$(sed -nE 's/.* modulo (0x[0-9a-f]+)$/\1/p' "$1")
+	[ -n "$at" ] && [ -n "$modulo" ] && ((modulo > 4096 && at % modulo == 0)) &&
+		grep -qE '^page-table entries: [0-9]+, at a page-aligned address up to [0-9]+$' "$1"
 }
 
 # Whether Linux applies the THP policy to device memory here, and that policy is [madvise].
