@@ -5,7 +5,7 @@
 #
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
-# --ci      also what a change must pass: clang, fuzzing, real programs, load, clang-tidy,
+# --ci      also what a change must pass: clang, bindings for other languages, fuzzing, real programs, load, clang-tidy,
 #           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist, builds for
 #           other machines with their units under qemu-user, the lab's variants of x86-64 and an arm64
 #           with pages of 16 KiB, kinds of memory that the library makes a difference to, and that
@@ -124,6 +124,8 @@ if [ $ci = yes ]; then
 	say 'clang'
 	CC=clang build clang
 	run clang --suite unit --suite system
+	say 'other languages'
+	run gcc --suite bindings
 	say 'what others write, and the plan, fuzzed for a minute each'
 	# An input that fails is left beside the log.
 	here=$PWD
@@ -141,12 +143,12 @@ if [ $ci = yes ]; then
 	log_of coverage tests/trust/coverage "$builds/coverage"
 	say 'the tree'
 	check 'gcc, without optimization, warns of nothing' build gcc-O0 -Dbuildtype=debug
-	mapfile -t sources < <(git ls-files '*.[ch]')
+	mapfile -t sources < <(git ls-files '*.[ch]' '*.cc')
 	check 'clang-format changes nothing' clang-format --dry-run -Werror "${sources[@]}"
 	check 'reuse lint passes' reuse lint
 	mapfile -t scripts < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh')
 	check 'shellcheck finds nothing' shellcheck -x "${scripts[@]}"
-	check 'codespell finds nothing' codespell -L nd,fo --skip=LICENSES,COPYING,.git,build-tests .
+	check 'codespell finds nothing' codespell -L nd,fo,crate --skip=LICENSES,COPYING,.git,build-tests .
 	log_of readme tests/readme "$builds/gcc"
 	check 'meson dist makes a tarball that builds' \
 		meson dist -C "$builds/gcc" --allow-dirty --formats xztar --no-tests

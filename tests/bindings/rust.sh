@@ -55,11 +55,15 @@ run_tests() { # FOLDER OPTION...
 	verdict "$1: cargo test" [ "$status" = 0 ]
 }
 
+is_formatted() {
+	cargo fmt --all --manifest-path "$crates/Cargo.toml" --check >"$scratch/out" 2>&1
+}
+
 # Whether a program is linked with libalignmap.so.
 is_dynamic() { readelf -d "$1" | grep -qF 'Shared library: [libalignmap.so.0]'; }
 is_static() { ! is_dynamic "$1"; }
 
-clean 'rustfmt changes nothing' cargo-fmt cargo fmt --manifest-path "$crates/Cargo.toml" --check
+clean 'rustfmt changes nothing' cargo-fmt is_formatted
 run_tests shared
 clean 'clippy finds nothing' cargo-clippy run_cargo shared clippy --all-targets -- -D warnings
 RUSTDOCFLAGS='-D warnings' verdict 'the documentation is whole' run_cargo shared doc --no-deps
