@@ -3,9 +3,9 @@
 #define PROBES_H
 
 /*
- * USDT probes of the provider "alignmap", one for each call that this library sees: in the code an
- * instruction that does nothing, and in the object's notes where it is, and where its arguments are
- * (man 7 alignmap says what they mean). Without the feature they are nothing at all.
+ * USDT probes of the provider "alignmap", one for each call that this library decides about: in the
+ * code an instruction that does nothing, and in the object's notes where it is, and where its
+ * arguments are (man 7 alignmap says what they mean). Without the feature they are nothing at all.
  */
 #ifdef ALIGNMAP_PROBES
 #include <sys/sdt.h>

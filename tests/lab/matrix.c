@@ -74,7 +74,7 @@ struct piece {
 static struct {
 	unsigned int errors;
 	unsigned int congruent[2], of[2]; /* modulo a PMD, and modulo 1 GiB */
-	size_t faults, large, by_smaps, touched, tables;
+	size_t faults, large, by_smaps, touched, tables, planned;
 } result;
 
 static uint64_t round_up(uint64_t number, uint64_t to)
@@ -153,7 +153,7 @@ static bool map_piece(struct piece *piece)
 /* What large entries map of it, or 0 where the kernel cannot tell. */
 static size_t large_by_scan(const struct piece *piece)
 {
-	struct page_region regions[64];
+	struct page_region regions[64] = { 0 };
 	const uintptr_t end = (uintptr_t)piece->address + piece->length;
 	struct pm_scan_arg scan = {
 		.size = sizeof(scan),
@@ -234,8 +234,12 @@ static void touch_pages(const struct piece *piece)
 
 static void touch(const struct piece *piece, size_t tables_before)
 {
+	struct alignmap_plan plan;
 	size_t before;
 
+	if (alignmap_plan(&leaves, piece->length, piece->offset, &plan) < 0)
+		die("alignmap_plan");
+	result.planned += plan.entries;
 	if (ask.advise && madvise(piece->address, piece->length, MADV_HUGEPAGE) < 0)
 		die("MADV_HUGEPAGE");
 	before = faults();
@@ -274,7 +278,8 @@ static void map_all(void)
 				      (lengthy ? ask.touch_long : ask.touch_short);
 		struct piece piece = some_piece(lengthy || ask.multiple == GIB ? GIB : PMD,
 						to_touch ? ask.contents : backing.extent,
-						turn % 2 && backing.fd >= 0, to_touch);
+						(lengthy ? turn / 4 : turn) % 2 && backing.fd >= 0,
+						to_touch);
 		const size_t tables = to_touch ? page_tables() : 0;
 
 		if (!map_piece(&piece))
@@ -507,9 +512,9 @@ int main(int argc, char **argv)
 	page_tables();
 	map_all();
 	printf("errors=%u pmd=%u pmds=%u pud=%u puds=%u faults=%zu large=%zu smaps=%zu blocks=%zu "
-	       "tables=%zu\n",
+	       "tables=%zu planned=%zu\n",
 	       result.errors, result.congruent[0], result.of[0], result.congruent[1], result.of[1],
 	       result.faults, result.large / PMD, result.by_smaps / PMD, result.touched,
-	       result.tables / 1024);
+	       result.tables / 1024, result.planned);
 	return 0;
 }

@@ -31,14 +31,19 @@ command -v bpftrace >/dev/null || unwatched 'bpftrace is missing'
 [ "$(id -u)" = 0 ] || unwatched 'bpftrace wants root'
 [ -z "$SANITIZE" ] || unwatched 'a sanitizer has mappings of its own'
 
+timeout 60 bpftrace -e 'BEGIN { exit(); }' >"$scratch/why" 2>&1 ||
+	unwatched "bpftrace does not work here: $(grep -v RLIMIT "$scratch/why" | head -n 1)"
+
 # It is one line for each event, and must be there before them: a pipe tells when it is.
 mkfifo "$scratch/lines"
 bpftrace -B line "$SOURCE/tools/alignmap.bt" "$LIBRARY" >"$scratch/lines" 2>"$scratch/why" &
 bpftrace=$!
 exec 3<"$scratch/lines"
 for _ in attaching header; do
-	read -r -t 60 -u 3 ||
-		unwatched "bpftrace does not work here: $(grep -v RLIMIT "$scratch/why" | head -n 1)"
+	if ! read -r -t 60 -u 3; then
+		fail 'bpftrace takes tools/alignmap.bt' "$(cat "$scratch/why")"
+		finish
+	fi
 done
 
 # Room for the mapping, and less than what a placement reserves for an instant beside it.
@@ -57,8 +62,8 @@ wait "$bpftrace" 2>/dev/null
 
 told() { grep -qE "$1" "$scratch/told"; }
 details() { cat "$scratch/told" "$scratch/why"; }
-verdict "${names[0]}" told ' probe +placed +[0-9a-f]+2000 +80000000 +2000 +1048576$'
-verdict "${names[1]}" told ' probe +fallback +[0-9a-f]+ +800000 +0 +2048$'
-verdict "${names[2]}" told ' probe +refused +f{16} +800000 +0 +2048$'
+verdict "${names[0]}" told ' probe +placed +0x[0-9a-f]+2000 +0x80000000 +0x2000 +1048576$'
+verdict "${names[1]}" told ' probe +fallback +0x[0-9a-f]+ +0x800000 +0x0 +2048$'
+verdict "${names[2]}" told ' probe +refused +0xf{16} +0x800000 +0x0 +2048$'
 verdict "${names[3]}" told '^@calls\[probe, [0-9]+, left\]: 2$'
 finish
