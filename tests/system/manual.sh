@@ -8,7 +8,7 @@
 
 man=$SOURCE/man
 pages=("$man"/*.[1-9])
-interface=("$man"/*.[37])
+interface=("$man"/*.3 "$man/alignmap.7")
 read -ra headers <<<"$HEADERS"
 
 # agree NAME COMMAND: the command prints something, the same for "header" as for "page".
@@ -56,12 +56,12 @@ declared() {
 		sed -nE 's/^[a-z].*[ *](alignmap_[a-z0-9_]+)\(.*/\1.3/p' "${headers[@]}"
 		sed -nE 's/^\t[{] "([a-z]+)", [a-z]+_command, .*/alignmap-\1.1/p' \
 			"$SOURCE/tools/alignmap.c"
-		printf '%s\n' alignmap.1 alignmap.7
+		printf '%s\n' alignmap.1 alignmap.7 alignmap-deploy.7
 	else
 		basename -a "${pages[@]}"
 	fi
 }
-agree 'each function and subcommand has a page, and there are alignmap(1) and (7)' declared
+agree 'each function and subcommand has a page, and there are three besides' declared
 
 title_of() { sed -nE "s/^\.Dt ([A-Z_-]+) ([0-9])$/\1.\2/p" "$1" | tr '[:upper:]' '[:lower:]'; }
 name_of() { echo "$(section NAME "$1" | sed -n 's/^\.Nm //p').${1##*.}"; }
