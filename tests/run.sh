@@ -5,11 +5,12 @@
 #
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
-# --ci      also what a change must pass: clang, bindings for other languages, fuzzing, real programs, load, clang-tidy,
-#           cppcheck, valgrind, coverage, formatting, licences, shell scripts, meson dist, builds for
-#           other machines with their units under qemu-user, the lab's variants of x86-64 and an arm64
-#           with pages of 16 KiB, kinds of memory that the library makes a difference to, and that
-#           the benchmarks run and count right
+# --ci      also what a change must pass: clang, bindings for other languages, fuzzing, real
+#           programs, what starts a VMM, load, clang-tidy, cppcheck, valgrind, coverage, formatting,
+#           licences, shell scripts, what the pages say, meson dist, builds for other machines with
+#           their units under qemu-user, the lab's variants of x86-64 and an arm64 with pages of
+#           16 KiB, kinds of memory that the library makes a difference to, and that the benchmarks
+#           run and count right
 # --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
 #           the programs, how random addresses are, the system tests under qemu-user, and the lab's
 #           other arm64 and riscv64 kernels, and all kinds of memory there on three kernels. Leaves
@@ -100,7 +101,7 @@ log_of() { # NAME COMMAND...
 
 purposes=(build test)
 [ $lab = no ] || purposes+=(lab)
-[ $ci = no ] || purposes+=(bench ci cross matrix programs)
+[ $ci = no ] || purposes+=(bench ci cross deploy matrix programs)
 [ $full = no ] || purposes+=(programs_full)
 tests/lab/need "${purposes[@]}"
 
@@ -134,6 +135,8 @@ if [ $ci = yes ]; then
 	options=(-b "$builds/gcc")
 	[ $full = no ] || options+=(--full)
 	log_of programs tests/trust/programs "${options[@]}"
+	say 'what starts a VMM: libvirt, systemd, dpkg-divert and others'
+	log_of deploy tests/deploy/run -b "$builds/gcc"
 	say 'two minutes of 32 threads, and ten million mappings'
 	run gcc --suite load
 	[ $full = no ] || run gcc --benchmark randomization --logbase testlog
