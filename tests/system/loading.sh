@@ -4,6 +4,7 @@
 # shellcheck disable=SC2317 # functions are called by name
 # shellcheck source=tap.sh
 . "$(dirname "$0")/tap.sh"
+: "${LINKED:?}"
 need_common_leaves
 
 # Mapped as they deserve: four of four. Unaided it may be one or two, by accident.
