@@ -151,7 +151,7 @@ if [ $ci = yes ]; then
 	check 'reuse lint passes' reuse lint
 	mapfile -t scripts < <(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh')
 	check 'shellcheck finds nothing' shellcheck -x "${scripts[@]}"
-	check 'codespell finds nothing' codespell -L nd,fo,crate --skip=LICENSES,COPYING,.git,build-tests .
+	check 'codespell finds nothing' codespell -L enviroment,nd,fo,crate,te --skip=LICENSES,COPYING,.git,build-tests .
 	log_of readme tests/readme "$builds/gcc"
 	check 'meson dist makes a tarball that builds' \
 		meson dist -C "$builds/gcc" --allow-dirty --formats xztar --no-tests
