@@ -172,7 +172,7 @@ fi
 if [ $lab = yes ] && [ $ci = yes ]; then
 	say 'the lab: other processors and machines'
 	log_of lab-variants tests/lab/run -b "$builds/gcc" \
-		newest/no-1g newest/four-level newest/no-thp 6.18/no-thp 6.12/no-thp newest/vmms
+		newest/no-1g newest/four-level newest/no-thp 6.18/no-thp 6.12/no-thp
 	others=(arm64-16k-newest)
 	[ $full = no ] || others+=(arm64-newest arm64-16k-6.12 arm64-6.12 riscv64-6.12)
 	log_of lab-machines tests/lab/run -b "$builds/gcc" -c "$builds/cross" "${others[@]}"
@@ -180,6 +180,7 @@ if [ $lab = yes ] && [ $ci = yes ]; then
 	options=(-b "$builds/gcc")
 	[ $full = no ] || options+=(--full -o "$builds/MATRIX.md")
 	log_of lab-matrix tests/lab/matrix "${options[@]}"
+	[ $full = yes ] || log_of lab-ram tests/lab/run -b "$builds/gcc" -p ram newest/vmms
 fi
 
 if [ $ci = yes ] && [ $lab = yes ]; then
