@@ -33,7 +33,9 @@
 //! # How it is linked
 //! libalignmap is found by pkg-config, or in the folder that the environment's `ALIGNMAP_LIB_DIR`
 //! names when the crate `alignmap-sys` is built. With the feature `static`, or `ALIGNMAP_STATIC=1`
-//! there, it is linked statically. Other mappings of the program are not changed.
+//! there, it is linked statically; else the program finds it where ld.so looks, so installed, or by
+//! LD_LIBRARY_PATH. Other mappings of the program are not changed. In Cargo.toml it is
+//! `alignmap = { path = "…/bindings/rust/alignmap" }`.
 #![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_debug_implementations)]
