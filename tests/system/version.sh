@@ -12,6 +12,7 @@ says() { # FILE EXPRESSION
 says CHANGELOG.md '^## \[([0-9.]+)\] - [0-9]{4}(-[0-9]{2}){2}$'
 says README.md '^ +libalignmap ([0-9.]+), pid .*'
 says SECURITY.md '^The newest version, ([0-9.]+) so far\..*'
+says debian/changelog '^libalignmap \(([0-9.]+)-[^-]+\) .*'
 check 'the library is called by it' test -e "$BUILD/libalignmap.so.$VERSION"
 same 'alignmap.pc says it' "$VERSION" \
 	"$(sed -n 's/^Version: //p' "$BUILD/meson-private/alignmap.pc")"
