@@ -13,6 +13,10 @@ says CHANGELOG.md '^## \[([0-9.]+)\] - [0-9]{4}(-[0-9]{2}){2}$'
 says README.md '^ +libalignmap ([0-9.]+), pid .*'
 says SECURITY.md '^The newest version, ([0-9.]+) so far\..*'
 says debian/changelog '^libalignmap \(([0-9.]+)-[^-]+\) .*'
+says libalignmap.spec '^Version: +([0-9.]+)$'
+same 'the newest entry of libalignmap.spec is of it' "$VERSION" \
+	"$(sed -n '/^%changelog/,$s/^\* .* - \([0-9.]*\)-[0-9]*$/\1/p' "$SOURCE/libalignmap.spec" |
+		head -n 1)"
 check 'the library is called by it' test -e "$BUILD/libalignmap.so.$VERSION"
 same 'alignmap.pc says it' "$VERSION" \
 	"$(sed -n 's/^Version: //p' "$BUILD/meson-private/alignmap.pc")"
