@@ -86,17 +86,7 @@ static void map_piece(struct mapping *mapping)
 /* All page tables of this process, in bytes. */
 static size_t page_tables(void)
 {
-	FILE *status = fopen("/proc/self/status", "re");
-	size_t kib = 0;
-	char line[128];
-
-	if (!status)
-		die("/proc/self/status");
-	while (fgets(line, sizeof(line), status))
-		if (sscanf(line, "VmPTE: %zu", &kib) == 1)
-			break;
-	fclose(status);
-	return kib << 10;
+	return proc_bytes("/proc/self/status", "VmPTE");
 }
 
 static void map_bar(struct mapping *mapping)

@@ -71,3 +71,22 @@ size_t entries_at(uintptr_t address, uint64_t offset, size_t length)
 	}
 	return entries;
 }
+
+size_t proc_bytes(const char *path, const char *name)
+{
+	FILE *file = fopen(path, "re");
+	const size_t length = strlen(name);
+	char line[256];
+
+	if (!file)
+		die("%s", path);
+	while (fgets(line, sizeof(line), file)) {
+		if (strncmp(line, name, length) != 0 || line[length] != ':')
+			continue;
+		fclose(file);
+		return strtoull(line + length + 1, NULL, 10) << 10;
+	}
+	fclose(file);
+	errno = ENODATA;
+	die("%s in %s", name, path);
+}

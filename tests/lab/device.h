@@ -31,4 +31,7 @@ size_t page_align(size_t length);
  */
 size_t entries_at(uintptr_t address, uint64_t offset, size_t length);
 
+/* The number of KiB that a file of /proc names so, in bytes. */
+size_t proc_bytes(const char *path, const char *name);
+
 #endif /* LAB_DEVICE_H */

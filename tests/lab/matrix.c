@@ -202,16 +202,7 @@ static size_t large_by_smaps(const struct piece *piece)
 
 static size_t page_tables(void)
 {
-	FILE *file = fopen("/proc/self/status", "re");
-	char line[128];
-	size_t kib = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "VmPTE: %zu kB", &kib) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return kib * 1024;
+	return proc_bytes("/proc/self/status", "VmPTE");
 }
 
 static size_t faults(void)

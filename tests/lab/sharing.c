@@ -95,19 +95,12 @@ static void start_member(char **argv, const int *says, const int *waits, const i
 static size_t page_tables(void)
 {
 	int refresh = open("/proc/sys/vm/stat_refresh", O_WRONLY | O_CLOEXEC);
-	FILE *file = fopen("/proc/meminfo", "re");
-	char line[128];
-	size_t kib = 0;
 
 	/* What each processor has counted by itself is added up. */
-	if (refresh < 0 || write(refresh, "1", 1) != 1 || !file)
+	if (refresh < 0 || write(refresh, "1", 1) != 1)
 		die("/proc/sys/vm/stat_refresh");
 	close(refresh);
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "PageTables: %zu kB", &kib) == 1)
-			break;
-	fclose(file);
-	return kib * 1024;
+	return proc_bytes("/proc/meminfo", "PageTables");
 }
 
 static void open_pipe(int *ends)
