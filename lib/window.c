@@ -105,7 +105,7 @@ bool alignmap_read_options(const void *callers, void *options, size_t known)
 	if (!callers)
 		return true;
 	memcpy(&size, callers, sizeof(size));
-	/* When they grow, the least stays what it is in 0.1, and what is missing is 0. */
+	/* When they grow, the least stays what it is in 0.9, and what is missing is 0. */
 	if (size < known) {
 		errno = EINVAL;
 		return false;
