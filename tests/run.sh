@@ -6,13 +6,13 @@
 #	tests/run.sh [--ci | --full] [--no-lab] [-b FOLDER]
 #
 # --ci      also what a change must pass: clang, bindings for other languages, fuzzing, real
-#           programs, what starts a VMM, load, clang-tidy, cppcheck, valgrind, coverage, formatting,
-#           licences, shell scripts, what the pages say, meson dist, builds for other machines with
-#           their units under qemu-user, the lab's variants of x86-64 and an arm64 with pages of
-#           16 KiB, kinds of memory that the library makes a difference to, and that the benchmarks
-#           run and count right
+#           programs, what starts a VMM, packages of Debian and by RPM out of meson dist's tarball,
+#           load, clang-tidy, cppcheck, valgrind, coverage, formatting, licences, shell scripts,
+#           what the pages say, builds for other machines with their units under qemu-user, the
+#           lab's variants of x86-64 and an arm64 with pages of 16 KiB, kinds of memory that the
+#           library makes a difference to, and that the benchmarks run and count right
 # --full    --ci, and what takes long or installs much: PostgreSQL, node, Chromium and Java among
-#           the programs, how random addresses are, the system tests under qemu-user, and the lab's
+#           the programs, how random addresses are, the system tests under qemu-user, the lab's
 #           other arm64 and riscv64 kernels, and all kinds of memory there on three kernels. Leaves
 #           tests/TRUST.md and MATRIX.md anew in that folder.
 # --no-lab  not the lab, which takes most of the time
@@ -101,7 +101,7 @@ log_of() { # NAME COMMAND...
 
 purposes=(build test)
 [ $lab = no ] || purposes+=(lab)
-[ $ci = no ] || purposes+=(bench ci cross deploy matrix programs)
+[ $ci = no ] || purposes+=(bench ci cross deploy matrix packages programs)
 [ $full = no ] || purposes+=(programs_full)
 tests/lab/need "${purposes[@]}"
 
@@ -137,6 +137,8 @@ if [ $ci = yes ]; then
 	log_of programs tests/trust/programs "${options[@]}"
 	say 'what starts a VMM: libvirt, systemd, dpkg-divert and others'
 	log_of deploy tests/deploy/run -b "$builds/gcc"
+	say 'packages of Debian and by RPM'
+	log_of packages tests/packages/run -b "$builds/packages"
 	say 'two minutes of 32 threads, and ten million mappings'
 	run gcc --suite load
 	[ $full = no ] || run gcc --benchmark randomization --logbase testlog
@@ -153,8 +155,6 @@ if [ $ci = yes ]; then
 	check 'shellcheck finds nothing' shellcheck -x "${scripts[@]}"
 	check 'codespell finds nothing' codespell -L enviroment,nd,fo,crate,te --skip=LICENSES,COPYING,.git,build-tests .
 	log_of readme tests/readme "$builds/gcc"
-	check 'meson dist makes a tarball that builds' \
-		meson dist -C "$builds/gcc" --allow-dirty --formats xztar --no-tests
 fi
 
 if [ $ci = yes ]; then
