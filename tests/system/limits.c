@@ -499,6 +499,7 @@ static int map_beside_another_thread(bool raw)
 
 static int count_refusals(void)
 {
+	const bool must_happen = !remembers() && !getenv("SETTING");
 	char result[128];
 	unsigned long made;
 
@@ -506,8 +507,11 @@ static int count_refusals(void)
 	REQUIRE(map_beside_another_thread(true) == 0);
 	REQUIRE(other.refused == 0);
 	made = other.made;
-	REQUIRE(map_beside_another_thread(false) == 0);
-	REQUIRE(other.refused > 0 || remembers() || getenv("SETTING"));
+	/* On a busy machine the two seldom meet: then more often. */
+	for (int tries = 0; tries == 0 || (tries < 10 && must_happen && other.refused == 0);
+	     tries++)
+		REQUIRE(map_beside_another_thread(false) == 0);
+	REQUIRE(other.refused > 0 || !must_happen);
 	snprintf(result, sizeof(result), "%lu of %lu refused (ENOMEM), 0 of %lu beside mmap",
 		 other.refused, other.made, made);
 	report_instant("RLIMIT_AS with room for just two mappings of 8 MiB",
