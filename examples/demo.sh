@@ -27,7 +27,11 @@ quietly() {
 }
 
 tests/lab/need build lab
-echo "demo: building the library in build-demo" >&2
+echo "demo: building the library and what runs in the lab in build-demo: a minute or two" >&2
+if [ -e build-demo ] && [ ! -w build-demo ]; then
+	echo "demo: build-demo is somebody else's: remove it" >&2
+	exit 1
+fi
 if [ ! -e build-demo/build.ninja ]; then quietly meson setup build-demo; fi
 quietly meson compile -C build-demo
 if ! tests/lab/run -v -b build-demo -p 'vmm qemu' newest >"$work/results"; then

@@ -39,10 +39,17 @@ static bool parse_size(const char *value, size_t *size)
 	return true;
 }
 
+/* Each of the first ones says no, as each of the last ones says yes. */
 static bool parse_switch(const char *value, bool *on)
 {
-	*on = strcmp(value, "1") == 0 || strcmp(value, "on") == 0;
-	return *on || strcmp(value, "0") == 0 || strcmp(value, "off") == 0;
+	static const char values[][6] = { "0", "off", "no", "false", "1", "on", "yes", "true" };
+	const size_t count = sizeof(values) / sizeof(values[0]);
+	size_t i = 0;
+
+	while (i < count && strcmp(value, values[i]) != 0)
+		i++;
+	*on = i >= count / 2 && i < count;
+	return i < count;
 }
 
 static bool parse_destination(const char *value, const char **destination)

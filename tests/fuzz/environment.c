@@ -81,13 +81,13 @@ static size_t size_of(const char *value)
 /* Whether the value makes sense; what it says goes to the policy. */
 static bool expect_value(const char *name, const char *value, struct policy *policy)
 {
-	const int on = choose("0 off 1 on", value);
+	const int on = choose("0 off no false 1 on yes true", value);
 	const size_t size = size_of(value);
 	int choice;
 
 	switch (choose("OFF MIN MAX HINTS MADVISE STATS LOG ANON CLAIM", name)) {
 	case 0:
-		policy->off = on >= 0 ? on >= 2 : policy->off;
+		policy->off = on >= 0 ? on >= 4 : policy->off;
 		return on >= 0;
 	case 1:
 		policy->min_leaf = size ? size : policy->min_leaf;
@@ -96,10 +96,10 @@ static bool expect_value(const char *name, const char *value, struct policy *pol
 		policy->max_leaf = size ? size : policy->max_leaf;
 		return size;
 	case 3:
-		policy->hints = on >= 0 ? on >= 2 : policy->hints;
+		policy->hints = on >= 0 ? on >= 4 : policy->hints;
 		return on >= 0;
 	case 4:
-		policy->madvise = on >= 0 ? on >= 2 : policy->madvise;
+		policy->madvise = on >= 0 ? on >= 4 : policy->madvise;
 		return on >= 0;
 	case 5:
 	case 6: {
@@ -108,7 +108,7 @@ static bool expect_value(const char *name, const char *value, struct policy *pol
 		if (strchr(value, '/'))
 			*place = value;
 		else if (on >= 0)
-			*place = on >= 2 ? TO_STANDARD_ERROR : NULL;
+			*place = on >= 4 ? TO_STANDARD_ERROR : NULL;
 		return strchr(value, '/') || on >= 0;
 	}
 	case 7:

@@ -9,9 +9,9 @@
 need_common_leaves
 
 long=$(printf 'x%.0s' {1..5000})
-for wrong in OFF=maybe OFF=2 OFF=yes MIN=0 MIN=-1 MIN=2X MIN=2MB MIN=' 2M' MIN=0x200000 MIN=M \
+for wrong in OFF=maybe OFF=2 OFF=YES MIN=0 MIN=-1 MIN=2X MIN=2MB MIN=' 2M' MIN=0x200000 MIN=M \
 	MIN=99999999999999999999 MIN=16777216T MAX=-2M MAX=1.5G MAX=1g MAX=' ' ANON=some ANON=ALL \
-	HINTS=all CLAIM=soft CLAIM=FIXED MADVISE=never STATS=yes STATS=stderr LOG=2 LOG=file \
+	HINTS=all CLAIM=soft CLAIM=FIXED MADVISE=never STATS=maybe STATS=stderr LOG=2 LOG=file \
 	NONSENSE=1 =1 CLAIMS=hint; do
 	run "ALIGNMAP_$wrong" placed
 	verdict "ALIGNMAP_$wrong: one line names it, and the program runs on" \

@@ -73,6 +73,10 @@ static void every_good_value_is_taken(void **state)
 	(void)state;
 	assert_true(read_good("ALIGNMAP_OFF=1").off);
 	assert_false(read_good("ALIGNMAP_OFF=0").off);
+	assert_true(read_good("ALIGNMAP_OFF=yes").off);
+	assert_true(read_good("ALIGNMAP_OFF=true").off);
+	assert_false(read_good("ALIGNMAP_MADVISE=no").madvise);
+	assert_false(read_good("ALIGNMAP_MADVISE=false").madvise);
 	assert_int_equal(read_good("ALIGNMAP_MIN=2M").min_leaf, 2 << 20);
 	assert_int_equal(read_good("ALIGNMAP_MIN=65536").min_leaf, 65536);
 	assert_int_equal(read_good("ALIGNMAP_MIN=64K").min_leaf, 65536);
@@ -114,11 +118,11 @@ static void every_bad_value_is_named_once_and_ignored(void **state)
 		"ALIGNMAP_MAX=99999999999T",
 		"ALIGNMAP_ANON=1",
 		"ALIGNMAP_ANON=ALL",
-		"ALIGNMAP_HINTS=yes",
+		"ALIGNMAP_HINTS=perhaps",
 		"ALIGNMAP_CLAIM=noreplace",
 		"ALIGNMAP_MADVISE=never",
 		"ALIGNMAP_STATS=stats.txt",
-		"ALIGNMAP_LOG=true",
+		"ALIGNMAP_LOG=truth",
 		"ALIGNMAP_STAT=1",
 		"ALIGNMAP_OFFX=1",
 		"ALIGNMAP_=1",
