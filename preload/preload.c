@@ -33,72 +33,18 @@ void *mmap64(void *address, size_t length, int prot, int flags, int fd, off_t of
 #include "probes.h"
 #include "recent.h"
 #include "report.h"
+#include "wanted.h"
 #undef off_t
-
-/* Mappings of anonymous memory do not merge once placed: below this they would use up map counts.
- */
-#define ANON_LEAST ((size_t)32 << 20)
-
-/*
- * DRM numbers its objects by the page from 4 GiB on (include/drm/drm_vma_manager.h): there an
- * offset says nothing about the memory behind it.
- */
-#define DRM_FIRST ((uint64_t)4 << 30)
-#define DRM_BEYOND (DRM_FIRST + ((uint64_t)1 << 40))
 
 /* Set once, by the constructor: before it, and unless preloaded, every call passes through. */
 static bool active;
 static struct policy policy;
-static struct alignmap_leaves file_leaves;
-static struct alignmap_leaves anonymous_leaves;
+static struct wanted wanted;
 /*
  * The next mmap in line; the next mmap64 is alignmap_next_mmap. Where an off_t has 32 bits, mmap64
  * is next for both: its offset says as much.
  */
 static mmap_function *next_mmap;
-
-/*
- * Whether the call is to be placed, over which leaf sizes, and what it deserves of them. If not,
- * @why says so in the words of the summary.
- */
-static bool wants_placing(const struct mapping_call *call, const struct alignmap_leaves **leaves,
-			  struct alignmap_plan *plan, enum left *why)
-{
-	uint64_t offset = offset_behind(call);
-	size_t page;
-
-	*why = LEFT_FIXED;
-	if (call->flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))
-		return false;
-	*why = LEFT_FLAGS;
-	if (!flags_are_placeable(call->flags))
-		return false;
-	*why = LEFT_HINT;
-	if (call->address && !policy.hints)
-		return false;
-	*leaves = &file_leaves;
-	if (call->flags & MAP_ANONYMOUS) {
-		*why = LEFT_ANONYMOUS;
-		if (policy.anon == ANON_NONE ||
-		    (policy.anon == ANON_RESERVE && call->prot != PROT_NONE))
-			return false;
-		*leaves = &anonymous_leaves;
-	}
-	*why = LEFT_SMALL;
-	if (call->flags & MAP_ANONYMOUS && call->length < ANON_LEAST)
-		return false;
-	page = (*leaves)->size[(*leaves)->count - 1];
-	/* The quick way out for the many small ones. */
-	if ((*leaves)->count < 2 || call->length <= (*leaves)->size[(*leaves)->count - 2] - page)
-		return false;
-	if (alignmap_plan(*leaves, call->length, offset, plan) || plan->alignment == page)
-		return false;
-	*why = LEFT_OFFSET;
-	if (offset >= DRM_FIRST && offset < DRM_BEYOND && plan->phase)
-		return false;
-	*why = LEFT_HINT;
-	return !call->address || ((uintptr_t)call->address - offset) & (plan->alignment - 1);
-}
 
 static void *wrap(const struct mapping_call *call)
 {
@@ -114,7 +60,7 @@ static void *wrap(const struct mapping_call *call)
 	if (!active)
 		return alignmap_make_call(call, call->address, call->flags);
 	saved = errno;
-	if (!wants_placing(call, &leaves, &plan, &why)) {
+	if (!wants_placing(&wanted, call, &leaves, &plan, &why)) {
 		if (report_wanted)
 			report_left(why);
 		PROBE(left, call->address, call, 0);
@@ -265,15 +211,6 @@ static void let_windows_be_remembered(void)
 				       (uintptr_t)let_windows_be_remembered);
 }
 
-static void keep_within_policy(const struct alignmap_leaves *all, struct alignmap_leaves *leaves)
-{
-	leaves->count = 0;
-	for (unsigned int i = 0; i < all->count; i++)
-		if ((all->size[i] >= policy.min_leaf && all->size[i] <= policy.max_leaf) ||
-		    i == all->count - 1)
-			leaves->size[leaves->count++] = all->size[i];
-}
-
 /* Behind the one in lib/leaves.c. Here alone may a lock be taken: dlsym() does. */
 __attribute__((constructor(102))) static void start(void)
 {
@@ -291,8 +228,7 @@ __attribute__((constructor(102))) static void start(void)
 		read_policy(environ, &policy, report_complaint);
 		if (!policy.off) {
 			report_open(&policy);
-			keep_within_policy(&alignmap_host.leaves, &file_leaves);
-			keep_within_policy(&alignmap_host.anonymous, &anonymous_leaves);
+			learn_wanted(&policy, &wanted);
 			active = true;
 		}
 	}

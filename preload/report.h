@@ -3,19 +3,9 @@
 #define REPORT_H
 
 #include "policy.h"
+#include "wanted.h"
 
 #pragma GCC visibility push(hidden)
-
-/* Why a call was left to the kernel untouched. */
-enum left {
-	LEFT_FIXED,
-	LEFT_HINT,
-	LEFT_FLAGS,
-	LEFT_ANONYMOUS,
-	LEFT_SMALL,
-	LEFT_OFFSET,
-	LEFT_KINDS
-};
 
 /* Whether anybody asked for ALIGNMAP_STATS or ALIGNMAP_LOG; else nothing is counted. */
 extern bool report_wanted;
