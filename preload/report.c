@@ -46,7 +46,8 @@ struct sink {
 
 static struct sink stats = { .fd = -1 };
 static struct sink log_sink = { .fd = -1 };
-static pid_t pid;
+static pid_t pid;    /* of whom the lines speak */
+static pid_t writer; /* who prints the summary: the same, but for a tracer */
 static bool madvise_off;
 static bool thp_disabled;
 
@@ -190,14 +191,21 @@ static void close_sink(struct sink *sink)
 static void become_a_fork(void)
 {
 	pid = getpid();
+	writer = pid;
 	close_sink(&stats);
 	if (log_sink.standard_error)
 		close_sink(&log_sink);
 }
 
+void report_about(pid_t process)
+{
+	pid = process;
+}
+
 void report_open(const struct policy *policy)
 {
 	pid = getpid();
+	writer = pid;
 	madvise_off = !policy->madvise;
 	open_sink(&stats, policy->stats, "ALIGNMAP_STATS=");
 	open_sink(&log_sink, policy->log, "ALIGNMAP_LOG=");
@@ -399,7 +407,7 @@ static void add_thp(struct text *text)
 	else if (alignmap_host.thp_rules_bars && alignmap_host.thp == THP_MADVISE && madvise_off)
 		add_string(text,
 			   "  THP: this Linux maps BARs by base pages under the policy [madvise]\n"
-			   "       and ALIGNMAP_MADVISE=off\n");
+			   "       and ALIGNMAP_MADVISE=off, or a tracer, which cannot advise\n");
 }
 
 static unsigned long calls_seen(unsigned long *left)
@@ -461,7 +469,7 @@ void report_close(void)
 	struct text text = { 0 };
 
 	/* Not from a child by clone(), which has no part in pthread_atfork(). */
-	if (!still_ours(&stats, fd) || getpid() != pid)
+	if (!still_ours(&stats, fd) || getpid() != writer)
 		return;
 	add_summary(&text);
 	write_text(fd, &text);

@@ -2,6 +2,8 @@
 #ifndef REPORT_H
 #define REPORT_H
 
+#include <sys/types.h>
+
 #include "policy.h"
 #include "wanted.h"
 
@@ -12,6 +14,8 @@ extern bool report_wanted;
 
 /* Opens what the policy names. Not on the mapping path. */
 void report_open(const struct policy *policy);
+/* From now on of that process, which this one traces. */
+void report_about(pid_t process);
 /* Says on standard error which variable is ignored, and why: one line. */
 void report_complaint(const char *variable, const char *why);
 
