@@ -248,6 +248,7 @@ static struct obstacle loader_obstacle(const char *loader)
 					  behind_slash(ours));
 		obstacle.advice =
 			formatted("start it by an alignmap that is built against its C library");
+		obstacle.traceable = true;
 	} else if (access(loader, F_OK)) {
 		obstacle.what = formatted("wants to be loaded by %s, which cannot be had (%s)",
 					  shown, strerror(errno));
@@ -295,6 +296,7 @@ static struct obstacle elf_obstacle(const struct program *program)
 		return (struct obstacle){
 			formatted("is statically linked, so that no library can be preloaded"),
 			formatted("link the library instead: alignmap(7)"),
+			.traceable = true,
 		};
 	case DAMAGED:
 		return (struct obstacle){
@@ -560,7 +562,7 @@ static struct obstacle script_obstacle(struct script *script, int scripts, int e
 /* @scripts, @envs: how many led to it by the same exec, and by one of env's. */
 static struct obstacle obstacle_of(const char *path, int scripts, int envs)
 {
-	struct obstacle obstacle;
+	struct obstacle obstacle, secure;
 	struct program program;
 	struct script script;
 
@@ -568,8 +570,13 @@ static struct obstacle obstacle_of(const char *path, int scripts, int envs)
 		return unseen_obstacle(path, errno);
 	if (is_elf(&program)) {
 		obstacle = elf_obstacle(&program);
-		if (!obstacle.what)
-			obstacle = secure_obstacle(path);
+		/* A traced program gains no privileges. */
+		secure = obstacle.what && !obstacle.traceable ? obstacle : secure_obstacle(path);
+		if (secure.what && secure.what != obstacle.what) {
+			free(obstacle.what);
+			free(obstacle.advice);
+			obstacle = secure;
+		}
 	} else if (read_script(&program, &script)) {
 		obstacle = script_obstacle(&script, scripts + 1, envs);
 	} else {
@@ -577,6 +584,42 @@ static struct obstacle obstacle_of(const char *path, int scripts, int envs)
 	}
 	close(program.fd);
 	return obstacle;
+}
+
+static bool gives_privileges(const char *path)
+{
+	struct stat status;
+
+	/* What is not there is not started. */
+	if (stat(path, &status))
+		return errno != ENOENT && errno != ENOTDIR;
+	return status.st_mode & S_ISUID ||
+	       ((status.st_mode & S_ISGID) && (status.st_mode & S_IXGRP)) ||
+	       getxattr(path, "security.capability", NULL, 0) >= 0;
+}
+
+bool may_gain_privileges(const char *root, const char *path)
+{
+	char *file = formatted("%s", path);
+	bool gives = false, follows = true;
+
+	for (int scripts = 0; scripts <= SCRIPTS_MAX && follows && !gives; scripts++) {
+		struct program program;
+		struct script script;
+
+		gives = gives_privileges(file);
+		follows = open_program(file, &program);
+		free(file);
+		file = NULL;
+		if (!follows)
+			break;
+		follows = read_script(&program, &script);
+		close(program.fd);
+		if (follows)
+			file = formatted("%s%s", root, script.interpreter);
+	}
+	free(file);
+	return gives;
 }
 
 struct obstacle preload_obstacle(const char *path)

@@ -12,9 +12,10 @@
 char *find_program(const char *command);
 
 struct obstacle {
-	char *what;   /* "is statically linked", as after the program's name; NULL: none */
-	char *advice; /* what to do instead */
-	bool broken;  /* it would not start without the library, either */
+	char *what;	/* "is statically linked", as after the program's name; NULL: none */
+	char *advice;	/* what to do instead */
+	bool broken;	/* it would not start without the library, either */
+	bool traceable; /* a tracer sees what the library would not */
 };
 
 /*
@@ -22,5 +23,11 @@ struct obstacle {
  * scripts to their interpreters. Prints a note if the file may be started but not read.
  */
 struct obstacle preload_obstacle(const char *path);
+
+/*
+ * Whether the file at @path, or the interpreter below @root that it is a script for, has set-id
+ * bits or capabilities, whoever starts it.
+ */
+bool may_gain_privileges(const char *root, const char *path);
 
 #endif /* PROGRAM_H */

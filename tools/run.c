@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
-/* Starts a program under the library: its options are the library's environment. */
+/*
+ * Starts a program under the library, or where that does not reach it under a tracer: its options
+ * are the library's environment.
+ */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -15,13 +18,14 @@
 #include "program.h"
 #include "report-file.h"
 #include "tool.h"
+#include "trace.h"
 
 /* As env(1) and shells end. */
 enum { STATUS_UNFIT = 126, STATUS_NOT_FOUND = 127 };
 
 static const char soname[] = "libalignmap.so.0";
 
-enum { MIN, MAX, ANON, HINTS, STATS, LOG, HELP };
+enum { MIN, MAX, ANON, HINTS, STATS, LOG, TRACE, UNTIL, HELP };
 
 /* What the user asks for. */
 static struct request {
@@ -39,8 +43,13 @@ static const struct option options[] = {
 	{ "min", required_argument, NULL, MIN },     { "max", required_argument, NULL, MAX },
 	{ "anon", required_argument, NULL, ANON },   { "hints", no_argument, NULL, HINTS },
 	{ "stats", optional_argument, NULL, STATS }, { "log", optional_argument, NULL, LOG },
+	{ "trace", optional_argument, NULL, TRACE }, { "until", required_argument, NULL, UNTIL },
 	{ "help", no_argument, NULL, HELP },	     { 0 },
 };
+
+/* Whether to trace: AUTO where nothing can be preloaded. */
+static enum { AUTO, ALWAYS, NEVER } tracing;
+static struct trace_wish trace_wish;
 
 static int help(void)
 {
@@ -59,13 +68,19 @@ static int help(void)
 	     "                       better FILE where COMMAND starts other programs, of which\n"
 	     "                       each prints its own\n"
 	     "  --log[=FILE]         a line for each mapping placed, likewise\n"
+	     "  --trace[=auto|always|never]\n"
+	     "                       place by a tracer, which leaves when a guest first runs:\n"
+	     "                       where no library can be preloaded, as in what is linked\n"
+	     "                       statically (auto, the default), or always\n"
+	     "  --until=kvm-run|SECONDS|forever\n"
+	     "                       when the tracer leaves (default: kvm-run)\n"
 	     "  --help               this text\n"
 	     "\n"
 	     "  alignmap run qemu-system-x86_64 -device vfio-pci,host=0000:65:00.0 ...\n"
 	     "  alignmap run --anon=reserve --stats=/tmp/stats -- ./vmm --memory 16G\n"
 	     "\n"
 	     "An LD_PRELOAD that is there is kept, and so are ALIGNMAP_ variables that no\n"
-	     "option sets. Programs that no library can be preloaded into are refused.");
+	     "option sets. Programs that can be neither preloaded nor traced are refused.");
 	return 0;
 }
 
@@ -101,10 +116,49 @@ static char *leaf_size(const struct request *request)
 	return formatted("%" PRIu64, size);
 }
 
+static void take_trace(char *const *argv)
+{
+	static const char *const words[] = {
+		[AUTO] = "auto", [ALWAYS] = "always", [NEVER] = "never"
+	};
+
+	tracing = ALWAYS;
+	for (unsigned int i = 0; optarg && i < COUNT(words); i++) {
+		if (strcmp(optarg, words[i]) != 0)
+			continue;
+		tracing = i;
+		return;
+	}
+	if (optarg)
+		wrong_usage("%s: neither auto, always nor never", as_written(argv));
+}
+
+static void take_until(char *const *argv)
+{
+	uint64_t seconds;
+
+	trace_wish.until = UNTIL_SECONDS;
+	if (strcmp(optarg, "kvm-run") == 0)
+		trace_wish.until = UNTIL_KVM_RUN;
+	else if (strcmp(optarg, "forever") == 0)
+		trace_wish.until = UNTIL_FOREVER;
+	else if (strspn(optarg, "0123456789") != strlen(optarg) || !parse_size(optarg, &seconds) ||
+		 !seconds || seconds > INT_MAX)
+		wrong_usage("%s: neither kvm-run, forever nor a number of seconds",
+			    as_written(argv));
+	else
+		trace_wish.seconds = (unsigned int)seconds;
+}
+
 static void take(int option, char *const *argv)
 {
-	struct request *request = &requests[option];
+	struct request *request;
 
+	if (option == TRACE || option == UNTIL) {
+		(option == TRACE ? take_trace : take_until)(argv);
+		return;
+	}
+	request = &requests[option];
 	request->written = as_written(argv);
 	request->value = optarg ? optarg : "1";
 	/* The library takes an empty variable for none. */
@@ -203,7 +257,8 @@ static void check_leaves(const struct policy *policy)
 		    policy->max_leaf == SIZE_MAX ? "any" : size_text(policy->max_leaf).text);
 }
 
-static void set_policy(void)
+/* Whether anything is to be placed. */
+static bool set_policy(void)
 {
 	struct policy policy;
 
@@ -214,6 +269,7 @@ static void set_policy(void)
 	if (policy.off)
 		warnx("ALIGNMAP_OFF=%s is in the environment: nothing will be placed; unset it",
 		      getenv("ALIGNMAP_OFF"));
+	return !policy.off;
 }
 
 /* Opens the file as the library will, which can only say it when the program has started. */
@@ -353,17 +409,43 @@ static char *program_of(const char *command, const char *before)
 	     command);
 }
 
-static void check_program(const char *program)
+/* Where nobody insists, a program that cannot be traced is started all the same. */
+static void trace(const char *program, const struct obstacle *preload)
+{
+	const struct obstacle obstacle = trace_from_exec(program, &trace_wish);
+	char *shown = printable(program);
+
+	if (obstacle.what && tracing == ALWAYS)
+		errx(STATUS_UNFIT, "%s %s; %s", shown, obstacle.what, obstacle.advice);
+	if (obstacle.what)
+		warnx("%s %s, and %s: nothing will be placed; %s", shown, preload->what,
+		      obstacle.what, obstacle.advice);
+	free(shown);
+	free(obstacle.what);
+	free(obstacle.advice);
+}
+
+/* Has the program placed, by the library or by a tracer. */
+static void reach(const char *program, bool places)
 {
 	const struct obstacle obstacle = preload_obstacle(program);
 
-	if (obstacle.what)
+	if (obstacle.what && (!obstacle.traceable || tracing == NEVER))
 		errx(STATUS_UNFIT, "%s %s; %s", printable(program), obstacle.what, obstacle.advice);
+	if (!obstacle.what && tracing != ALWAYS)
+		preload();
+	check_file(&requests[STATS]);
+	check_file(&requests[LOG]);
+	if (places && (obstacle.what || tracing == ALWAYS))
+		trace(program, &obstacle);
+	free(obstacle.what);
+	free(obstacle.advice);
 }
 
 int run_command(int argc, char **argv)
 {
 	char *program;
+	bool places;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "+h", options, NULL)) >= 0) {
@@ -375,14 +457,13 @@ int run_command(int argc, char **argv)
 			return help();
 		take(option, argv);
 	}
-	set_policy();
+	places = set_policy();
+	if (tracing == NEVER && trace_wish.until != UNTIL_KVM_RUN)
+		wrong_usage("--until says when a tracer leaves, and --trace=never wants none");
 	if (optind == argc || !*argv[optind])
 		wrong_usage("no COMMAND to start");
 	program = program_of(argv[optind], argv[optind - 1]);
-	check_program(program);
-	preload();
-	check_file(&requests[STATS]);
-	check_file(&requests[LOG]);
+	reach(program, places);
 	/* With a slash in its name; what is neither ELF nor a script goes to /bin/sh. */
 	execvp(program, argv + optind);
 	err(errno == ENOENT ? STATUS_NOT_FOUND : STATUS_UNFIT, "%s: cannot be started", program);

@@ -74,6 +74,12 @@ wrong '--stats=: has no value' --stats=
 wrong '--log=: has no value' --log=
 wrong '--anon=some: neither none, reserve nor all' --anon=some
 wrong '--anon ALL: neither none, reserve nor all' --anon ALL
+wrong '--trace=some: neither auto, always nor never' --trace=some
+wrong '--until -1: neither kvm-run, forever nor a number of seconds' --until -1
+wrong '--until=0: neither kvm-run, forever nor' --until=0
+wrong '--until=1h: neither kvm-run, forever nor' --until=1h
+wrong '--until=9999999999: neither kvm-run, forever nor' --until=9999999999
+wrong '--until says when a tracer leaves, and --trace=never wants none' --until=5 --trace=never
 wrong "unrecognized option '--nonsense'" --nonsense
 wrong "invalid option -- 'x'" -x
 wrong "option '--hints' doesn't allow an argument" --hints=1
@@ -392,7 +398,7 @@ verdict 'what cannot be started is named' \
 refused() { # NAME COMMAND TEXT...
 	local name=$1
 
-	run -- "$2"
+	run -- --trace=never "$2"
 	shift 2
 	verdict "$name" refuses "$@"
 }
@@ -508,7 +514,8 @@ as_env 'a script for a program that env does not find' 127 PATH=/usr/bin:/bin --
 # Damaged programs: cut short, and with each byte of the headers changed.
 cp "$(type -P true)" whole
 damage() { # NUMBER: how the damaged program ended, unless refused or as without alignmap
-	run -- ./damaged
+	# Of those that look as if they were to be traced: leaks cannot be looked for then.
+	run ASAN_OPTIONS=detect_leaks=0 -- ./damaged
 	ended 126 && says '' && return
 	env "${runtime[@]}" ./damaged >/dev/null 2>without
 	[ $? = "$status" ] && [ "$(grep -c Sanitizer: without)" = "$(grep -c Sanitizer: err)" ] &&

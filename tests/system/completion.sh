@@ -128,6 +128,8 @@ lines_of_all() {
 	offers 'alignmap run --min ' 64K 2M 32M 512M 1G 16G
 	offers 'alignmap run --anon ' reserve all
 	offers 'alignmap run --anon=r' reserve
+	offers 'alignmap run --trace=a' auto always
+	offers 'alignmap run --until ' kvm-run forever
 	offers 'alignmap plan 1G --leaves 64' '64K,2M,512M,16G'
 	offers 'alignmap bench --bar ' 0 1 2 3 4 5
 	has 'alignmap plan ' 2M
@@ -151,7 +153,8 @@ lines_of_bash() {
 	lines_of_all
 	offers 'alignmap ' "${subcommands[@]}" help --help --version
 	offers 'alignmap --v' --version
-	offers 'alignmap run --' --min --max --anon= --hints --stats --stats= --log --log= --help
+	offers 'alignmap run --' --min --max --anon= --hints --stats --stats= --log --log= --trace \
+		--trace= --until= --help
 	offers 'alignmap run --stats=files/one' files/one files/onetwo 'files/one three'
 	offers 'alignmap run --log=files/onet' files/onetwo
 	offers 'alignmap bench --file files/onet' files/onetwo
@@ -177,7 +180,7 @@ if command -v zsh >/dev/null && zsh -fc 'zmodload zsh/zpty' 2>/dev/null; then
 	shells=zsh
 	lines_of_all
 	offers 'alignmap ' "${subcommands[@]}" help
-	offers 'alignmap run --' --min --max --anon --hints --stats --log --help
+	offers 'alignmap run --' --min --max --anon --hints --stats --log --trace --until --help
 	offers 'alignmap run --stats=files/one' one onetwo 'one\ three'
 	offers 'alignmap run --log=files/onet' onetwo
 	offers 'alignmap bench --file files/onet' onetwo

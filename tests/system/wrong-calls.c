@@ -50,6 +50,10 @@ static void compare(const char *name, void *address, size_t length, int prot, in
 	if (ours != MAP_FAILED)
 		munmap(ours, length);
 	read_address_space(&after);
+	/* For who compares runs. */
+	if (way == WAY_RAW)
+		print_message("# call %s, length %#zx: %s\n", name, length,
+			      ours == MAP_FAILED ? strerror(our_errno) : "made");
 	if ((ours == MAP_FAILED) != (theirs == MAP_FAILED) || our_errno != their_errno) {
 		print_error("%s, length %#zx: %s (%s), but the system call %s (%s)\n", name, length,
 			    ours == MAP_FAILED ? "failed" : "succeeded", strerror(our_errno),

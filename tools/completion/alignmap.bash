@@ -86,6 +86,8 @@ _alignmap_value() {
 	--length | --offset) values=(64K 2M 32M 64M 512M 1G 2G 4G 16G) ;;
 	--leaves) values=('4K,2M,1G' '4K,64K,2M,32M,1G' '16K,2M,32M,1G' '64K,2M,512M,16G') ;;
 	--anon) values=(reserve all) ;;
+	--trace) values=(auto always never) ;;
+	--until) values=(kvm-run forever) ;;
 	--bar) values=(0 1 2 3 4 5) ;;
 	--device) mapfile -t values < <(_alignmap_devices) ;;
 	--file | --stats | --log) _alignmap_files "${2-}" && return ;;
@@ -123,7 +125,10 @@ _alignmap() {
 		return
 	fi
 	case ${words[1]} in
-	run) options='--min --max --anon= --hints --stats --stats= --log --log= --help' ;;
+	run)
+		options='--min --max --anon= --hints --stats --stats= --log --log= --trace --trace='
+		options+=' --until= --help'
+		;;
 	info) options='--device --json --help' ;;
 	plan) options='--offset --leaves --address --json --help' ;;
 	inspect) options='--watch --watch= --json --help' ;;
@@ -139,7 +144,7 @@ _alignmap() {
 			command=$((i + 1))
 			break
 			;;
-		--min | --max | --anon | --device | --offset | --leaves | --address | --bar | \
+		--min | --max | --anon | --until | --device | --offset | --leaves | --address | --bar | \
 			--length | --file)
 			if ((i == ${#words[@]} - 2)); then
 				_alignmap_value "${words[i]}"

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * The rule of this file: a thread is never left in a state that would harm it if this process were
+ * killed now. What is done to a call is to give it a hint, which the kernel may take or not.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "formatted.h"
+#include "gaps.h"
+#include "registers.h"
+#include "report.h"
+#include "tracer.h"
+#include "wanted.h"
+
+const long trace_options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
+			   PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC;
+
+/* include/uapi/linux/kvm.h, _IO(KVMIO, 0x80). */
+#define KVM_RUN 0xae80u
+
+/* include/linux/errno.h: to ERESTARTSYS and its like the kernel itself makes the call again. */
+static bool restarts(int64_t result)
+{
+	return result <= -512 && result >= -516;
+}
+
+/* A call that is placed, from its entry until it has ended for good. */
+struct under_way {
+	pid_t thread;
+	enum { AT_WINDOW, TO_BE_MADE, AS_MADE } stage;
+	struct mapping_call call; /* as the program made it */
+	uintptr_t window;
+	struct placement placement;
+};
+
+static struct {
+	struct wanted wanted;
+	const struct trace_wish *wish;
+	uint64_t drawn;
+	struct under_way *calls;
+	size_t count, room;
+} tracing;
+
+/* How often this process was told to leave: the second time it does not wait for calls any more. */
+static volatile sig_atomic_t told;
+
+/* Once more after a second: the first may have come just before waitpid(2). */
+static void tell(int unused)
+{
+	(void)unused;
+	told++;
+	alarm(1);
+}
+
+static struct under_way *call_of(pid_t thread)
+{
+	for (size_t i = 0; i < tracing.count; i++)
+		if (tracing.calls[i].thread == thread)
+			return &tracing.calls[i];
+	return NULL;
+}
+
+static void forget(pid_t thread)
+{
+	struct under_way *call = call_of(thread);
+
+	if (call)
+		*call = tracing.calls[--tracing.count];
+}
+
+/* NULL for want of memory: then the call is left alone. */
+static struct under_way *remember(pid_t thread)
+{
+	if (tracing.count == tracing.room) {
+		const size_t room = tracing.room ? 2 * tracing.room : 16;
+		struct under_way *more = reallocarray(tracing.calls, room, sizeof(*more));
+
+		if (!more)
+			return NULL;
+		tracing.calls = more;
+		tracing.room = room;
+	}
+	tracing.calls[tracing.count] = (struct under_way){ .thread = thread };
+	return &tracing.calls[tracing.count++];
+}
+
+static bool any_at_window(void)
+{
+	for (size_t i = 0; i < tracing.count; i++)
+		if (tracing.calls[i].stage == AT_WINDOW)
+			return true;
+	return false;
+}
+
+static bool read_maps(pid_t thread, struct maps *maps)
+{
+	char path[64];
+	FILE *file;
+	bool read;
+
+	*maps = (struct maps){ 0 };
+	snprintf(path, sizeof(path), "/proc/%d/maps", thread);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	read = maps_read(file, maps);
+	fclose(file);
+	return read;
+}
+
+static size_t stack_limit(void)
+{
+	struct rlimit limit = { .rlim_cur = RLIM_INFINITY };
+
+	getrlimit(RLIMIT_STACK, &limit);
+	return limit.rlim_cur > SIZE_MAX ? SIZE_MAX : (size_t)limit.rlim_cur;
+}
+
+/*
+ * For the largest leaf that there is room for, up to what the call deserves; 0 if there is none for
+ * any.
+ */
+static uintptr_t find_window(pid_t thread, const struct mapping_call *call,
+			     const struct alignmap_leaves *leaves, struct placement *placement)
+{
+	struct promised *promised = calloc(tracing.count + 1, sizeof(*promised));
+	struct gaps gaps = { .promised = promised, .stack = stack_limit() };
+	uintptr_t window = 0;
+
+	gaps.drawn = tracing.drawn;
+	for (size_t i = 0; promised && i < tracing.count; i++) {
+		const struct under_way *other = &tracing.calls[i];
+
+		if (other->stage == AT_WINDOW)
+			promised[gaps.promises++] =
+				(struct promised){ other->window, other->call.length };
+	}
+	if (promised && read_maps(thread, &gaps.maps))
+		for (unsigned int i = 0; i + 1 < leaves->count && !window; i++) {
+			if (leaves->size[i] > placement->deserved)
+				continue;
+			placement->alignment = leaves->size[i];
+			window = find_gap(&gaps, call, leaves->size[i]);
+		}
+	maps_free(&gaps.maps);
+	free(promised);
+	return window;
+}
+
+static void enter_mmap(pid_t thread, const uint64_t *arguments)
+{
+	const struct mapping_call call = {
+		.address = (void *)(uintptr_t)arguments[0],
+		.length = arguments[1],
+		.prot = (int)arguments[2],
+		.flags = (int)arguments[3],
+		.fd = (int)arguments[4],
+		.offset = (off64_t)arguments[5],
+	};
+	struct under_way *under_way = call_of(thread);
+	const struct alignmap_leaves *leaves;
+	struct placement placement = { 0 };
+	struct alignmap_plan plan;
+	uintptr_t window;
+	enum left why;
+
+	if (under_way) {
+		under_way->stage = AS_MADE;
+		return;
+	}
+	if (told)
+		return;
+	if (!wants_placing(&tracing.wanted, &call, &leaves, &plan, &why)) {
+		if (report_wanted)
+			report_left(why);
+		return;
+	}
+	placement.deserved = plan.alignment;
+	window = find_window(thread, &call, leaves, &placement);
+	under_way = remember(thread);
+	if (!under_way)
+		return;
+	placement.outcome = window ? PLACED : NO_WINDOW;
+	*under_way = (struct under_way){ thread, AS_MADE, call, window, placement };
+	if (window && set_first_argument(thread, window))
+		under_way->stage = AT_WINDOW;
+}
+
+static pid_t process_of(pid_t thread)
+{
+	char path[64], line[256];
+	pid_t process = thread;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", thread);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status))
+		if (sscanf(line, "Tgid: %d", &process) == 1)
+			break;
+	if (status)
+		fclose(status);
+	return process;
+}
+
+static void report(const struct under_way *under_way, int64_t result, bool failed)
+{
+	if (!report_wanted)
+		return;
+	report_about(process_of(under_way->thread));
+	errno = failed ? (int)-result : 0;
+	report_placement(&under_way->call, &under_way->placement,
+			 failed ? MAP_FAILED : (void *)(uintptr_t)result);
+}
+
+static void leave_mmap(pid_t thread, int64_t result, bool failed)
+{
+	struct under_way *under_way = call_of(thread);
+	uint64_t address;
+
+	if (!under_way || under_way->stage == TO_BE_MADE)
+		return;
+	address = (uintptr_t)under_way->call.address;
+	if (under_way->stage == AT_WINDOW) {
+		if (failed && restarts(result)) {
+			restore_first_argument(thread, address);
+			forget(thread);
+			return;
+		}
+		if (failed && make_again(thread, SYS_mmap, address)) {
+			under_way->stage = TO_BE_MADE;
+			under_way->placement.outcome = REFUSED;
+			return;
+		}
+		restore_first_argument(thread, address);
+		if (((uint64_t)result - offset_behind(&under_way->call)) &
+		    (under_way->placement.alignment - 1))
+			under_way->placement.outcome = ELSEWHERE;
+	}
+	report(under_way, result, failed);
+	forget(thread);
+}
+
+/*
+ * A traced program gains no privileges (security/commoncap.c), as sudo(8) must. So whoever starts
+ * such a one is let go of before; and whoever starts what cannot be seen.
+ */
+static bool may_gain(pid_t thread, int directory, uint64_t path_address)
+{
+	char from[64], path[PATH_MAX + 1] = "";
+	char *root, *whole;
+	ssize_t filled;
+	bool gains;
+	int memory;
+
+	snprintf(from, sizeof(from), "/proc/%d/mem", thread);
+	memory = open(from, O_RDONLY | O_CLOEXEC);
+	filled = memory < 0 ? -1 : pread(memory, path, PATH_MAX, (off_t)path_address);
+	if (memory >= 0)
+		close(memory);
+	if (filled <= 0)
+		return true;
+	root = formatted("/proc/%d/root", thread);
+	if (*path == '/')
+		whole = formatted("%s%s", root, path);
+	else if (directory == AT_FDCWD)
+		whole = formatted("/proc/%d/cwd/%s", thread, path);
+	else
+		whole = formatted("/proc/%d/fd/%d%s%s", thread, directory, *path ? "/" : "", path);
+	gains = may_gain_privileges(root, whole);
+	free(whole);
+	free(root);
+	return gains;
+}
+
+enum next { GO_ON, HOLD, LET_GO };
+
+/* The thread goes on when this process has left. */
+static enum next leave_before(void)
+{
+	if (!told)
+		tell(0);
+	return HOLD;
+}
+
+static enum next enter(pid_t thread, uint64_t number, const uint64_t *arguments)
+{
+	switch (number) {
+	case SYS_mmap:
+		enter_mmap(thread, arguments);
+		return GO_ON;
+	case SYS_ioctl:
+		if ((unsigned int)arguments[1] != KVM_RUN || tracing.wish->until != UNTIL_KVM_RUN)
+			return GO_ON;
+		return leave_before();
+	case SYS_ptrace:
+		/* Who is traced already cannot be traced by others. */
+		return leave_before();
+	case SYS_clone:
+		/* By such a child either, of which nothing is seen: leaks are looked for so. */
+		return arguments[0] & CLONE_UNTRACED ? leave_before() : GO_ON;
+	case SYS_execve:
+		return may_gain(thread, AT_FDCWD, arguments[0]) ? LET_GO : GO_ON;
+	case SYS_execveat:
+		return may_gain(thread, (int)arguments[0], arguments[1]) ? LET_GO : GO_ON;
+	default:
+		return GO_ON;
+	}
+}
+
+static enum next at_system_call(pid_t thread)
+{
+	struct __ptrace_syscall_info stop = { 0 };
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof(stop), &stop) <= 0 ||
+	    stop.arch != NATIVE_CALLS)
+		return GO_ON;
+	if (stop.op == PTRACE_SYSCALL_INFO_ENTRY)
+		return enter(thread, stop.entry.nr, stop.entry.args);
+	if (stop.op == PTRACE_SYSCALL_INFO_EXIT)
+		leave_mmap(thread, stop.exit.rval, stop.exit.is_error);
+	return GO_ON;
+}
+
+static bool stops_processes(int signal)
+{
+	return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
+}
+
+/* Requests to a thread that was killed meanwhile fail; waitpid(2) tells its end. */
+static void on_stop(pid_t thread, int signal, int event)
+{
+	enum next next = GO_ON;
+
+	if (event == PTRACE_EVENT_STOP && stops_processes(signal)) {
+		/* It stays stopped, as others see it, until SIGCONT. */
+		ptrace(PTRACE_LISTEN, thread, 0, 0);
+		return;
+	}
+	if (signal == (SIGTRAP | 0x80))
+		next = at_system_call(thread);
+	if (event == PTRACE_EVENT_EXEC)
+		/* Its number may have been that of a thread which has ended without a word. */
+		forget(thread);
+	if (next == LET_GO)
+		ptrace(PTRACE_DETACH, thread, 0, 0);
+	if (next == GO_ON)
+		ptrace(PTRACE_SYSCALL, thread, 0,
+		       event || signal == (SIGTRAP | 0x80) ? 0L : (long)signal);
+}
+
+static void prepare(void)
+{
+	static const int leaving[] = { SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	const struct sigaction action = { .sa_handler = tell };
+	sigset_t none;
+
+	for (size_t i = 0; i < sizeof(leaving) / sizeof(leaving[0]); i++)
+		sigaction(leaving[i], &action, NULL);
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (!(personality(0xffffffff) & ADDR_NO_RANDOMIZE) &&
+	    getrandom(&tracing.drawn, sizeof(tracing.drawn), 0) < 0)
+		tracing.drawn = 0;
+}
+
+void follow(const struct policy *policy, const struct trace_wish *wish)
+{
+	int status;
+	pid_t thread;
+
+	learn_wanted(policy, &tracing.wanted);
+	tracing.wish = wish;
+	prepare();
+	if (wish->until == UNTIL_SECONDS)
+		alarm(wish->seconds);
+	while (!told || (told == 1 && any_at_window())) {
+		thread = waitpid(-1, &status, __WALL);
+		if (thread < 0 && errno != EINTR)
+			break;
+		if (thread < 0)
+			continue;
+		if (WIFSTOPPED(status))
+			on_stop(thread, WSTOPSIG(status), status >> 16);
+		else
+			forget(thread);
+	}
+}

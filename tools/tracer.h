@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+#ifndef TRACER_H
+#define TRACER_H
+
+#include "policy.h"
+#include "trace.h"
+
+/* What PTRACE_SEIZE is to be told. */
+extern const long trace_options;
+
+/*
+ * Places what the processes map that this one traces, and those that they start, until there is
+ * none or the wish says so. It leaves by ending, which is up to the caller: Linux then lets go of
+ * all threads at once (kernel/ptrace.c, exit_ptrace), and disturbs none that runs or sleeps, as
+ * PTRACE_INTERRUPT does, after which epoll_wait(2) and others fail with EINTR.
+ */
+void follow(const struct policy *policy, const struct trace_wish *wish);
+
+#endif /* TRACER_H */
