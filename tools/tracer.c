@@ -57,7 +57,7 @@ static struct {
 /* How often this process was told to leave: the second time it does not wait for calls any more. */
 static volatile sig_atomic_t told;
 
-/* Once more after a second: the first may have come just before waitpid(2). */
+/* Once more after a second: the first may have come just before waitid(2). */
 static void tell(int unused)
 {
 	(void)unused;
@@ -339,11 +339,25 @@ static bool stops_processes(int signal)
 	return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
 }
 
-/* Requests to a thread that was killed meanwhile fail; waitpid(2) tells its end. */
+/*
+ * A stop that has been taken has no signal any more (kernel/exit.c, wait_task_stopped): it would be
+ * lost with this process. So stops at signals and calls are looked at, and end by a request; others
+ * are taken: such as last, and an exec's (kernel/ptrace.c, looks_like_a_spurious_pid).
+ */
+static void take_stop(pid_t thread)
+{
+	siginfo_t stop;
+
+	waitid(P_PID, (id_t)thread, &stop, WSTOPPED | WNOHANG | __WALL);
+}
+
+/* Requests to a thread that was killed meanwhile fail; waitid(2) tells its end. */
 static void on_stop(pid_t thread, int signal, int event)
 {
 	enum next next = GO_ON;
 
+	if (event)
+		take_stop(thread);
 	if (event == PTRACE_EVENT_STOP && stops_processes(signal)) {
 		/* It stays stopped, as others see it, until SIGCONT. */
 		ptrace(PTRACE_LISTEN, thread, 0, 0);
@@ -354,11 +368,19 @@ static void on_stop(pid_t thread, int signal, int event)
 	if (event == PTRACE_EVENT_EXEC)
 		/* Its number may have been that of a thread which has ended without a word. */
 		forget(thread);
+	if (next == HOLD)
+		take_stop(thread);
 	if (next == LET_GO)
 		ptrace(PTRACE_DETACH, thread, 0, 0);
 	if (next == GO_ON)
 		ptrace(PTRACE_SYSCALL, thread, 0,
 		       event || signal == (SIGTRAP | 0x80) ? 0L : (long)signal);
+}
+
+static void on_end(pid_t thread)
+{
+	forget(thread);
+	waitpid(thread, NULL, __WALL);
 }
 
 static void prepare(void)
@@ -380,8 +402,7 @@ static void prepare(void)
 
 void follow(const struct policy *policy, const struct trace_wish *wish)
 {
-	int status;
-	pid_t thread;
+	siginfo_t event;
 
 	learn_wanted(policy, &tracing.wanted);
 	tracing.wish = wish;
@@ -389,14 +410,13 @@ void follow(const struct policy *policy, const struct trace_wish *wish)
 	if (wish->until == UNTIL_SECONDS)
 		alarm(wish->seconds);
 	while (!told || (told == 1 && any_at_window())) {
-		thread = waitpid(-1, &status, __WALL);
-		if (thread < 0 && errno != EINTR)
+		if (!waitid(P_ALL, 0, &event, WEXITED | WSTOPPED | WNOWAIT | __WALL)) {
+			if (event.si_code == CLD_TRAPPED)
+				on_stop(event.si_pid, event.si_status & 0xff, event.si_status >> 8);
+			else
+				on_end(event.si_pid);
+		} else if (errno != EINTR) {
 			break;
-		if (thread < 0)
-			continue;
-		if (WIFSTOPPED(status))
-			on_stop(thread, WSTOPSIG(status), status >> 16);
-		else
-			forget(thread);
+		}
 	}
 }

@@ -99,7 +99,7 @@ hunts() {
 }
 hunted() { # PROGRAM TIMES
 	same "$1: its tracer is killed while its threads map, $2 times" \
-		"$2 fail: 1 1 1"$'\n'"$2 hunted: traced 0" "$(hunts "$1" "$2")"
+		"$2 fail: 1 1 1"$'\n'"$2 hunted: traced 0, signals lost 0" "$(hunts "$1" "$2")"
 }
 
 if [ "${1-}" = load ]; then

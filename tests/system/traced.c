@@ -18,7 +18,8 @@
  *	children	whether it has a child, or SIGCHLD is pending
  *	no-exec		an exec that fails
  *	setuid=PATH	starts that program; and how it has ended
- *	hunted		kills its tracer at some time while threads map, and goes on mapping
+ *	hunted		kills its tracer at some time while threads map and raise signals, and
+ *			goes on
  *	stop, die	by SIGSTOP, by SIGTERM
  *	exit=N
  */
@@ -291,14 +292,37 @@ static void start_program(const char *path)
 	wait_for("setuid", pid);
 }
 
+static void count_raised(int number)
+{
+	(void)number;
+	signals++;
+}
+
+/* How many signals have not come. */
+static void *raise_many(void *unused)
+{
+	long raised = 0;
+
+	(void)unused;
+	for (; !stop_mapping; raised++)
+		if (raise(SIGUSR1))
+			err(1, "raise");
+	return (void *)(raised - signals);
+}
+
 static void be_hunted(void)
 {
 	const pid_t hunter = tracer();
 	struct timespec now;
-	pthread_t threads[3];
+	pthread_t threads[3], raising;
+	void *lost;
 
 	if (!hunter)
 		errx(1, "not traced");
+	signals = 0;
+	signal(SIGUSR1, count_raised);
+	if (pthread_create(&raising, NULL, raise_many, NULL))
+		errx(1, "pthread_create");
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	start_threads(3, 1L << 30, threads);
 	usleep((useconds_t)(now.tv_nsec / 1000 % 4000));
@@ -307,9 +331,10 @@ static void be_hunted(void)
 	usleep(2000);
 	stop_mapping = 1;
 	join_threads(3, threads);
+	pthread_join(raising, &lost);
 	stop_mapping = 0;
 	fail_some();
-	printf("hunted: traced %d\n", tracer() != 0);
+	printf("hunted: traced %d, signals lost %ld\n", tracer() != 0, (long)lost);
 }
 
 /* Whether @rest has been seen to. */
