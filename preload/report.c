@@ -465,7 +465,8 @@ static void add_summary(struct text *text)
 
 void report_close(void)
 {
-	int fd = atomic_load_explicit(&stats.fd, memory_order_relaxed);
+	/* Once: a tracer comes here a second time. */
+	int fd = atomic_exchange_explicit(&stats.fd, -1, memory_order_relaxed);
 	struct text text = { 0 };
 
 	/* Not from a child by clone(), which has no part in pthread_atfork(). */

@@ -147,9 +147,7 @@ __attribute__((noreturn)) static void be_tracer(pid_t program, int socket,
 	if (write(SOCKET, &error, sizeof(error)) != sizeof(error) || error)
 		_exit(1);
 	close(SOCKET);
-	follow(&policy, wish);
-	report_about(program);
-	report_close();
+	follow(program, &policy, wish);
 	_exit(0);
 }
 

@@ -49,6 +49,8 @@ struct under_way {
 static struct {
 	struct wanted wanted;
 	const struct trace_wish *wish;
+	pid_t program;
+	size_t threads; /* that are traced */
 	uint64_t drawn;
 	struct under_way *calls;
 	size_t count, room;
@@ -351,6 +353,27 @@ static void take_stop(pid_t thread)
 	waitid(P_PID, (id_t)thread, &stop, WSTOPPED | WNOHANG | __WALL);
 }
 
+/* By another thread than the first: that has ended without a word, and left it its number. */
+static void on_exec(pid_t thread)
+{
+	unsigned long former = (unsigned long)thread;
+
+	ptrace(PTRACE_GETEVENTMSG, thread, 0, &former);
+	if ((pid_t)former == thread)
+		return;
+	forget(thread);
+	forget((pid_t)former);
+	/* Who started a thread may have been killed before it could say so. */
+	if (tracing.threads > 1)
+		tracing.threads--;
+}
+
+static bool starts_another(int event)
+{
+	return event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK ||
+	       event == PTRACE_EVENT_CLONE;
+}
+
 /* Requests to a thread that was killed meanwhile fail; waitid(2) tells its end. */
 static void on_stop(pid_t thread, int signal, int event)
 {
@@ -366,20 +389,30 @@ static void on_stop(pid_t thread, int signal, int event)
 	if (signal == (SIGTRAP | 0x80))
 		next = at_system_call(thread);
 	if (event == PTRACE_EVENT_EXEC)
-		/* Its number may have been that of a thread which has ended without a word. */
-		forget(thread);
+		on_exec(thread);
+	if (starts_another(event))
+		tracing.threads++;
 	if (next == HOLD)
 		take_stop(thread);
-	if (next == LET_GO)
-		ptrace(PTRACE_DETACH, thread, 0, 0);
+	if (next == LET_GO && !ptrace(PTRACE_DETACH, thread, 0, 0))
+		tracing.threads--;
 	if (next == GO_ON)
 		ptrace(PTRACE_SYSCALL, thread, 0,
 		       event || signal == (SIGTRAP | 0x80) ? 0L : (long)signal);
 }
 
+static void summarize(void)
+{
+	report_about(tracing.program);
+	report_close();
+}
+
 static void on_end(pid_t thread)
 {
 	forget(thread);
+	/* Before the program's parent is told of its end, and looks for the summary. */
+	if (!--tracing.threads)
+		summarize();
 	waitpid(thread, NULL, __WALL);
 }
 
@@ -400,12 +433,14 @@ static void prepare(void)
 		tracing.drawn = 0;
 }
 
-void follow(const struct policy *policy, const struct trace_wish *wish)
+void follow(pid_t program, const struct policy *policy, const struct trace_wish *wish)
 {
 	siginfo_t event;
 
 	learn_wanted(policy, &tracing.wanted);
 	tracing.wish = wish;
+	tracing.program = program;
+	tracing.threads = 1;
 	prepare();
 	if (wish->until == UNTIL_SECONDS)
 		alarm(wish->seconds);
@@ -419,4 +454,5 @@ void follow(const struct policy *policy, const struct trace_wish *wish)
 			break;
 		}
 	}
+	summarize();
 }

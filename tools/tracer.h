@@ -9,11 +9,11 @@
 extern const long trace_options;
 
 /*
- * Places what the processes map that this one traces, and those that they start, until there is
- * none or the wish says so. It leaves by ending, which is up to the caller: Linux then lets go of
- * all threads at once (kernel/ptrace.c, exit_ptrace), and disturbs none that runs or sleeps, as
- * PTRACE_INTERRUPT does, after which epoll_wait(2) and others fail with EINTR.
+ * Places what @program maps, which this process traces, and what it starts, until there is none or
+ * the wish says so; and prints the summary. It leaves by ending, which is up to the caller: Linux
+ * then lets go of all threads at once (kernel/ptrace.c, exit_ptrace), and disturbs none that runs
+ * or sleeps, as PTRACE_INTERRUPT does, after which epoll_wait(2) and others fail with EINTR.
  */
-void follow(const struct policy *policy, const struct trace_wish *wish);
+void follow(pid_t program, const struct policy *policy, const struct trace_wish *wish);
 
 #endif /* TRACER_H */

@@ -144,6 +144,12 @@ same 'and for those that fail' '3 , claim refused, mmap failed with errno' \
 row() { sed -nE "s/^ +$1 +([0-9]+).*/\1/p" stats; }
 same '--stats counts them' '8 3 0' "$(row placed) $(row fallbacks) $(row 'landed elsewhere')"
 check 'and names the program' grep -qE "^libalignmap [0-9.]+, pid [0-9]+, ${ways[-1]}\$" stats
+for ((i = 0; i < 30; i++)); do
+	rm -f stats
+	run -- --stats=stats "$traced" thread-exec map
+	[ -s stats ] || break
+done
+same 'the summary is there when the program has ended, 30 times' 30 "$i"
 run -- --min=1G --stats=more "$traced" map
 same '--min=1G: none is placed' 'placed 0' "$(sed -nE 's/^ +(placed) +/\1 /p' more)"
 run ALIGNMAP_OFF=1 -- "$traced" tracer
