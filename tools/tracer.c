@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -37,10 +38,11 @@ static bool restarts(int64_t result)
 	return result <= -512 && result >= -516;
 }
 
-/* A call that is placed, from its entry until it has ended for good. */
+/* A call that is placed, from its entry until it has ended for good; or one of exec. */
 struct under_way {
 	pid_t thread;
-	enum { AT_WINDOW, TO_BE_MADE, AS_MADE } stage;
+	enum { AT_WINDOW, TO_BE_MADE, AS_MADE, LOOKED_AT } stage;
+	pid_t looker;		  /* who looks at what exec would start */
 	struct mapping_call call; /* as the program made it */
 	uintptr_t window;
 	struct placement placement;
@@ -79,7 +81,9 @@ static void forget(pid_t thread)
 {
 	struct under_way *call = call_of(thread);
 
-	if (call)
+	if (call && call->stage == LOOKED_AT)
+		call->thread = 0; /* until that has been done */
+	else if (call)
 		*call = tracing.calls[--tracing.count];
 }
 
@@ -196,7 +200,7 @@ static void enter_mmap(pid_t thread, const uint64_t *arguments)
 	if (!under_way)
 		return;
 	placement.outcome = window ? PLACED : NO_WINDOW;
-	*under_way = (struct under_way){ thread, AS_MADE, call, window, placement };
+	*under_way = (struct under_way){ thread, AS_MADE, 0, call, window, placement };
 	if (window && set_first_argument(thread, window))
 		under_way->stage = AT_WINDOW;
 }
@@ -289,6 +293,30 @@ static bool may_gain(pid_t thread, int directory, uint64_t path_address)
 
 enum next { GO_ON, HOLD, LET_GO };
 
+/*
+ * By a process of its own, while the thread is held: whoever is looked through may be traced as
+ * well, and wait for us: who serves a file system (fuse), or pages (userfaultfd).
+ */
+static enum next look_at_exec(pid_t thread, int directory, uint64_t path_address)
+{
+	struct under_way *call;
+
+	forget(thread);
+	call = remember(thread);
+	if (!call)
+		return LET_GO;
+	call->stage = LOOKED_AT;
+	call->looker = fork();
+	if (call->looker > 0)
+		return HOLD;
+	if (call->looker == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(may_gain(thread, directory, path_address));
+	}
+	*call = tracing.calls[--tracing.count];
+	return LET_GO;
+}
+
 /* The thread goes on when this process has left. */
 static enum next leave_before(void)
 {
@@ -314,9 +342,9 @@ static enum next enter(pid_t thread, uint64_t number, const uint64_t *arguments)
 		/* By such a child either, of which nothing is seen: leaks are looked for so. */
 		return arguments[0] & CLONE_UNTRACED ? leave_before() : GO_ON;
 	case SYS_execve:
-		return may_gain(thread, AT_FDCWD, arguments[0]) ? LET_GO : GO_ON;
+		return look_at_exec(thread, AT_FDCWD, arguments[0]);
 	case SYS_execveat:
-		return may_gain(thread, (int)arguments[0], arguments[1]) ? LET_GO : GO_ON;
+		return look_at_exec(thread, (int)arguments[0], arguments[1]);
 	default:
 		return GO_ON;
 	}
@@ -375,6 +403,16 @@ static bool starts_another(int event)
 }
 
 /* Requests to a thread that was killed meanwhile fail; waitid(2) tells its end. */
+static void proceed(pid_t thread, enum next next, int signal)
+{
+	if (next == HOLD)
+		take_stop(thread);
+	if (next == LET_GO && !ptrace(PTRACE_DETACH, thread, 0, 0))
+		tracing.threads--;
+	if (next == GO_ON)
+		ptrace(PTRACE_SYSCALL, thread, 0, (long)signal);
+}
+
 static void on_stop(pid_t thread, int signal, int event)
 {
 	enum next next = GO_ON;
@@ -392,19 +430,28 @@ static void on_stop(pid_t thread, int signal, int event)
 		on_exec(thread);
 	if (starts_another(event))
 		tracing.threads++;
-	if (next == HOLD)
-		take_stop(thread);
-	if (next == LET_GO && !ptrace(PTRACE_DETACH, thread, 0, 0))
-		tracing.threads--;
-	if (next == GO_ON)
-		ptrace(PTRACE_SYSCALL, thread, 0,
-		       event || signal == (SIGTRAP | 0x80) ? 0L : (long)signal);
+	proceed(thread, next, event || signal == (SIGTRAP | 0x80) ? 0 : signal);
 }
 
 static void summarize(void)
 {
 	report_about(tracing.program);
 	report_close();
+}
+
+/* Whether that was one who looked: then the exec that was held is decided on. */
+static bool has_looked(pid_t looker, bool gains)
+{
+	for (size_t i = 0; i < tracing.count; i++) {
+		struct under_way *call = &tracing.calls[i];
+
+		if (call->stage != LOOKED_AT || call->looker != looker)
+			continue;
+		proceed(call->thread, gains ? LET_GO : GO_ON, 0);
+		*call = tracing.calls[--tracing.count];
+		return true;
+	}
+	return false;
 }
 
 static void on_end(pid_t thread)
@@ -448,6 +495,8 @@ void follow(pid_t program, const struct policy *policy, const struct trace_wish 
 		if (!waitid(P_ALL, 0, &event, WEXITED | WSTOPPED | WNOWAIT | __WALL)) {
 			if (event.si_code == CLD_TRAPPED)
 				on_stop(event.si_pid, event.si_status & 0xff, event.si_status >> 8);
+			else if (has_looked(event.si_pid, event.si_status))
+				waitpid(event.si_pid, NULL, 0);
 			else
 				on_end(event.si_pid);
 		} else if (errno != EINTR) {

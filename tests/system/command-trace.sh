@@ -130,6 +130,14 @@ for way in "${ways[@]}"; do
 		'map: 8 of 8 placed'
 	hunted "./$way" 20
 done
+name='behind an exec from a file system that is served by what is traced'
+timeout -k 1 60 "$ALIGNMAP" run "$traced" served-exec >out 2>err
+status=$?
+if [ "$status" = 77 ]; then
+	skip "$name" "$(cat err)"
+else
+	verdict "$name" ends 0 'map: 8 of 8 placed'
+fi
 ./bare exec
 check 'without a C library, without a tracer they are not' test $? != 0
 traces 'without a C library: placed, failed, in a thread, a fork and behind an exec' 0 './bare exec' ''

@@ -9,6 +9,7 @@
  *	signals=N	the same, while a timer interrupts; and whether its signals were whole
  *	fork, vfork	a child does the rest, after an exec with vfork; and how it has ended
  *	exec		the rest, by a new program; thread-exec: by one that a thread starts
+ *	served-exec	a script for "map", in a file system that a child serves
  *	filter		from now on another call than mmap, write, writev and exit_group is the end
  *	kvm-run		what a VMM calls to run a guest, of no guest: its error
  *	tracer		whether there is one
@@ -25,7 +26,9 @@
  */
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/fuse.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -36,8 +39,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -204,6 +209,71 @@ static void start_anew_by_thread(char **rest)
 	if (pthread_create(&thread, NULL, start_anew_in_thread, rest))
 		errx(1, "pthread_create");
 	pthread_join(thread, NULL);
+}
+
+/* Answers what the kernel asks of a file system that is one file, a script for this program. */
+static void serve_script(int device)
+{
+	static const char script[] = "#!/proc/self/exe map\n";
+	char request[1 << 16];
+	const struct fuse_in_header *in = (const void *)request;
+	struct {
+		struct fuse_out_header header;
+		union {
+			struct fuse_init_out init;
+			struct fuse_attr_out attributes;
+			struct fuse_open_out open;
+			char script[sizeof(script) - 1];
+		};
+	} out;
+	size_t length;
+
+	while (read(device, request, sizeof(request)) > 0) {
+		memset(&out, 0, sizeof(out));
+		length = 0;
+		if (in->opcode == FUSE_INIT) {
+			out.init.major = FUSE_KERNEL_VERSION;
+			out.init.minor = FUSE_KERNEL_MINOR_VERSION;
+			out.init.max_write = 4096;
+			length = sizeof(out.init);
+		} else if (in->opcode == FUSE_GETATTR) {
+			out.attributes.attr.ino = in->nodeid;
+			out.attributes.attr.mode = S_IFREG | 0555;
+			out.attributes.attr.size = sizeof(script) - 1;
+			length = sizeof(out.attributes);
+		} else if (in->opcode == FUSE_OPEN) {
+			length = sizeof(out.open);
+		} else if (in->opcode == FUSE_READ) {
+			memcpy(out.script, script, sizeof(script) - 1);
+			length = sizeof(out.script);
+		} else {
+			out.header.error = -ENOSYS;
+		}
+		out.header.unique = in->unique;
+		out.header.len = (unsigned int)(sizeof(out.header) + length);
+		if (write(device, &out, out.header.len) < 0)
+			break;
+	}
+}
+
+static void start_served_script(void)
+{
+	const int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	char options[64];
+
+	close(open("served", O_CREAT | O_WRONLY, 0600));
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100555,user_id=0,group_id=0", device);
+	if (device < 0 || unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("served", "served", "fuse", 0, options))
+		err(77, "fuse");
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		serve_script(device);
+		_exit(0);
+	}
+	execl("served", "served", NULL);
+	err(1, "exec");
 }
 
 static void filter(void)
@@ -377,6 +447,9 @@ static int act(const char *action, char **rest)
 	} else if (IS("thread-exec")) {
 		fflush(NULL);
 		start_anew_by_thread(rest);
+	} else if (IS("served-exec")) {
+		fflush(NULL);
+		start_served_script();
 	} else if (IS("filter")) {
 		filter();
 	} else if (IS("kvm-run")) {
@@ -407,7 +480,7 @@ static int act(const char *action, char **rest)
 	} else if (IS("exit")) {
 		fflush(NULL);
 		_exit((int)first);
-	} else if (!IS("/") && !IS("./")) { /* a script that is for this program */
+	} else if (!IS("/") && !IS("./") && !IS("served")) { /* a script that is for this program */
 		errx(2, "%s: no such action", action);
 	}
 	fflush(NULL);
