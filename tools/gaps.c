@@ -88,7 +88,7 @@ static uintptr_t behind_hint(const struct gaps *gaps, const struct mapping_call 
 
 uintptr_t find_gap(const struct gaps *gaps, const struct mapping_call *call, size_t alignment)
 {
-	uintptr_t above = ceiling(gaps), window = 0;
+	uintptr_t above = ceiling(gaps), floor = above / 8 * 7, window = 0;
 	size_t room;
 
 	if (!above || __builtin_add_overflow(call->length, host_page() - 1, &room) ||
@@ -96,7 +96,6 @@ uintptr_t find_gap(const struct gaps *gaps, const struct mapping_call *call, siz
 		return 0;
 	if (call->address)
 		window = behind_hint(gaps, call, alignment, room);
-	/* What lies below the lowest mapping is not for mmap. */
 	for (size_t i = gaps->maps.count; i && !window; i--) {
 		const struct mapping *mapping = &gaps->maps.mappings[i - 1];
 
@@ -104,5 +103,11 @@ uintptr_t find_gap(const struct gaps *gaps, const struct mapping_call *call, siz
 		if (mapping->address < above)
 			above = mapping->address;
 	}
+	/*
+	 * What lies below the lowest mapping is not for mmap, unless mmap has placed that: a
+	 * static-pie program before it has a heap (fs/binfmt_elf.c: at two thirds).
+	 */
+	if (!window)
+		window = fit(gaps, call, alignment, floor, above, room);
 	return window;
 }

@@ -142,6 +142,9 @@ fi
 check 'without a C library, without a tracer they are not' test $? != 0
 traces 'without a C library: placed, failed, in a thread, a fork and behind an exec' 0 './bare exec' ''
 traces 'and all the time' 0 '--until=forever ./bare exec' ''
+"${cc[@]}" -Wall -Wextra -Werror -O1 -static-pie -fPIE -nostdlib -fno-stack-protector \
+	"-I$SOURCE/lib" -D_GNU_SOURCE "$SOURCE/tests/system/bare.c" -o bare-pie
+traces 'and where mmap itself has placed the program' 0 './bare-pie exec' ''
 
 # The policy is the library's.
 run -- --log=log --stats=stats "$traced" map fail

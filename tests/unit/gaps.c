@@ -112,6 +112,9 @@ static void the_highest_window_is_found(void **state)
 		for (size_t j = 0; j < gaps.promises; j++)
 			promised[j] = (struct promised){ BASE + below(128 * M), 1 + below(8 * M) };
 		window = find_gap(&gaps, &call, alignment);
+		/* Below the lowest, another test looks. */
+		if (window < mappings[0].address)
+			window = 0;
 		found += window != 0;
 		assert_int_equal(window, by_brute_force(alignment));
 	}
@@ -154,6 +157,17 @@ static void nothing_is_put_between_the_kernels_mappings_and_the_stack(void **sta
 	call.offset = (off_t)(5 * PAGE);
 	assert_int_equal(find_gap(&gaps, &call, G),
 			 (STACK - 600 * G - 3 * G - PMD) / G * G + 5 * PAGE);
+}
+
+static void below_a_program_that_mmap_has_placed_there_is_room(void **state)
+{
+	(void)state;
+	add(BASE, M);
+	add(STACK, 33 * PAGE);
+	assert_int_equal(find_gap(&gaps, &call, PMD), BASE - 8 * M - PMD);
+	/* Not where its heap is to be. */
+	call.length = BASE / 4;
+	assert_int_equal(find_gap(&gaps, &call, PMD), 0);
 }
 
 static void a_hint_is_followed_where_there_is_room(void **state)
@@ -212,6 +226,7 @@ int main(void)
 				       set_up),
 		cmocka_unit_test_setup(nothing_is_put_between_the_kernels_mappings_and_the_stack,
 				       set_up),
+		cmocka_unit_test_setup(below_a_program_that_mmap_has_placed_there_is_room, set_up),
 		cmocka_unit_test_setup(a_hint_is_followed_where_there_is_room, set_up),
 		cmocka_unit_test_setup(what_does_not_fit_is_not_found, set_up),
 	};
