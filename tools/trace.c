@@ -4,6 +4,7 @@
  * stops: the program is what the shell started, and the tracer a process beside it, in a session
  * of its own, whose parent is not the program but who takes orphans.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -104,6 +105,22 @@ static bool takes_orphans(void)
 
 enum { SOCKET = 3 };
 
+/* As closefrom(3), which musl and glibc before 2.34 do not have. */
+static void close_from(int lowest)
+{
+	DIR *numbers = opendir("/proc/self/fd");
+	const struct dirent *entry;
+
+	while (numbers && (entry = readdir(numbers))) {
+		const int fd = atoi(entry->d_name);
+
+		if (fd >= lowest && fd != dirfd(numbers))
+			close(fd);
+	}
+	if (numbers)
+		closedir(numbers);
+}
+
 /* Of what would keep files, terminals and mounts from being done with, all but the reports' files.
  */
 static void let_go(int socket, const struct policy *policy)
@@ -115,7 +132,7 @@ static void let_go(int socket, const struct policy *policy)
 	socket = fcntl(socket, F_DUPFD, SOCKET + 1);
 	if (socket < 0 || dup2(socket, SOCKET) < 0)
 		_exit(1);
-	closefrom(SOCKET + 1);
+	close_from(SOCKET + 1);
 	report_open(policy);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; fd < SOCKET; fd++)
