@@ -192,6 +192,12 @@ traces '--until=1: after a second' 0 "--until=1 $traced kvm-run tracer freed" 'k
 traces 'where a program traces' 0 "$traced traceme tracer" 'traceme: 0' 'tracer: 0'
 traces 'where one is traced by a child of its own' 0 "$traced untraced tracer" 'untraced: 0' \
 	'tracer: 0'
+if "$traced" narrow >/dev/null 2>&1; then
+	traces 'one that makes 32-bit calls is let go of' 0 "--until=forever $traced tracer narrow tracer" \
+		'tracer: 1' 'narrow: 1' 'tracer: 0'
+else
+	skip 'one that makes 32-bit calls is let go of' 'this Linux or machine knows none'
+fi
 
 # The process is the same, and has the same around it.
 run -- --trace sh -c 'echo $$; exec "$0" run --trace=never sh -c "echo \$\$"' "$ALIGNMAP"

@@ -12,6 +12,7 @@
  *	served-exec	a script for "map", in a file system that a child serves
  *	filter		from now on another call than mmap, write, writev and exit_group is the end
  *	kvm-run		what a VMM calls to run a guest, of no guest: its error
+ *	narrow		makes a system call of 32-bit programs
  *	tracer		whether there is one
  *	freed		waits until there is none
  *	traceme		whether a child can be traced by this program
@@ -299,6 +300,18 @@ static void filter(void)
 		err(1, "seccomp");
 }
 
+static void make_narrow_call(void)
+{
+#ifdef __x86_64__
+	long number = 20; /* getpid */
+
+	__asm__ volatile("int $0x80" : "+a"(number) : : "r8", "r9", "r10", "r11", "memory");
+	printf("narrow: %d\n", number == getpid());
+#else
+	errx(77, "there is none on this machine");
+#endif
+}
+
 static pid_t tracer(void)
 {
 	FILE *status = fopen("/proc/self/status", "r");
@@ -454,6 +467,8 @@ static int act(const char *action, char **rest)
 		filter();
 	} else if (IS("kvm-run")) {
 		printf("kvm-run: %d\n", ioctl(-1, KVM_RUN, 0) == -1 && errno == EBADF);
+	} else if (IS("narrow")) {
+		make_narrow_call();
 	} else if (IS("tracer")) {
 		printf("tracer: %d\n", tracer() != 0);
 	} else if (IS("freed")) {
