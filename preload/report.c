@@ -24,7 +24,7 @@ bool report_wanted;
 
 static const char *const left_names[LEFT_KINDS] = {
 	[LEFT_FIXED] = "fixed address",		 [LEFT_HINT] = "address hint",
-	[LEFT_FLAGS] = "32-bit, stack, hugetlb", [LEFT_ANONYMOUS] = "anonymous, not asked",
+	[LEFT_FLAGS] = "32-bit, stack, hugetlb", [LEFT_ANONYMOUS] = "anonymous (ALIGNMAP_ANON)",
 	[LEFT_SMALL] = "holds no larger leaf",	 [LEFT_OFFSET] = "offset of a DRM object",
 };
 

@@ -93,7 +93,7 @@ row() {
 }
 numbers=
 for name in 'mmap calls' placed 'left to the kernel' 'fixed address' 'address hint' \
-	'32-bit, stack, hugetlb' 'anonymous, not asked' 'holds no larger leaf' \
+	'32-bit, stack, hugetlb' 'anonymous (ALIGNMAP_ANON)' 'holds no larger leaf' \
 	'offset of a DRM object' 'landed elsewhere' 'races lost, tried again' fallbacks; do
 	numbers+="$name $(row "$name"), "
 done
@@ -102,7 +102,7 @@ if [ -n "$SANITIZE" ]; then
 else
 	# The probe looks for room for three of its calls by another.
 	same 'the summary counts what is known' \
-		'mmap calls 16, placed 3, left to the kernel 12, fixed address 2, address hint 1, 32-bit, stack, hugetlb 2, anonymous, not asked 4, holds no larger leaf 2, offset of a DRM object 1, landed elsewhere 0, races lost, tried again 0, fallbacks 1, ' \
+		'mmap calls 16, placed 3, left to the kernel 12, fixed address 2, address hint 1, 32-bit, stack, hugetlb 2, anonymous (ALIGNMAP_ANON) 4, holds no larger leaf 2, offset of a DRM object 1, landed elsewhere 0, races lost, tried again 0, fallbacks 1, ' \
 		"$numbers"
 fi
 check 'by leaf size' grep -q '^  placed  *3  2M: 3$' "$scratch/known"
