@@ -483,13 +483,28 @@ static void note_memory(void)
 		     "echo madvise >/sys/kernel/mm/transparent_hugepage/enabled");
 }
 
-static void take_notes(const struct row *last)
+/*
+ * Whether a row has the kernel's faults, at an address no better and no worse: what their seconds
+ * differ by is noise.
+ */
+static bool is_as_kernel(const struct row *rows, size_t i)
 {
+	return i && rows[i].congruent == rows[0].congruent &&
+	       rows[i].cost.faults == rows[0].cost.faults;
+}
+
+static void take_notes(const struct row *rows, size_t count)
+{
+	const struct row *last = &rows[count - 1];
+
 	if (subject.deserved == base_page() && subject.leaves.count > 1)
 		note("It is too short, or lies so, that it holds no leaf but base pages: every "
 		     "address is as good.");
 	else if (subject.kind == ONE_FILE)
 		note_file(last);
+	if (subject.deserved > base_page() && is_as_kernel(rows, count - 1))
+		note("The kernel's address is as good as the library's: what their seconds differ "
+		     "by is noise.");
 	if (subject.kind == BAR)
 		note_bar();
 	if (subject.kind == MEMORY)
@@ -501,9 +516,10 @@ static void take_notes(const struct row *last)
 		note("This process is under PR_SET_THP_DISABLE, which allows base pages alone.");
 }
 
-static double ratio_of(const struct row *rows, size_t i)
+/* What the kernel's seconds are divided by; 0 where that would say nothing. */
+static double divisor(const struct row *rows, size_t i)
 {
-	return rows[i].cost.seconds > 0 ? rows[0].cost.seconds / rows[i].cost.seconds : 0;
+	return is_as_kernel(rows, i) ? 0 : rows[i].cost.seconds;
 }
 
 static struct json_object *json_row(const struct row *rows, size_t i)
@@ -511,6 +527,7 @@ static struct json_object *json_row(const struct row *rows, size_t i)
 	static const char *const placed[] = { "kernel", "leaf", "library" };
 	struct json_object *object = json_object_new_object();
 	const struct row *row = &rows[i];
+	const double seconds = divisor(rows, i);
 
 	json_add(object, "placed", json_object_new_string(placed[row->placed]));
 	json_add(object, "address", json_address((uintptr_t)row->address));
@@ -520,7 +537,7 @@ static struct json_object *json_row(const struct row *rows, size_t i)
 	json_add(object, "page_table_bytes", json_number(row->page_tables));
 	json_add(object, "by_pmd", subject.kind == BAR ? NULL : json_number(row->by_pmd));
 	json_add(object, "ratio",
-		 row->cost.seconds > 0 ? json_object_new_double(ratio_of(rows, i)) : NULL);
+		 seconds > 0 ? json_object_new_double(rows[0].cost.seconds / seconds) : NULL);
 	return object;
 }
 
@@ -561,7 +578,7 @@ static void print_rows(const struct row *rows, size_t count)
 		struct text congruent = size_text(rows[i].congruent), name;
 		struct text faults = number_text(rows[i].cost.faults);
 		struct text tables = size_text(rows[i].page_tables);
-		struct text ratio = ratio_text(rows[0].cost.seconds, rows[i].cost.seconds);
+		struct text ratio = ratio_text(rows[0].cost.seconds, divisor(rows, i));
 		char address[24], seconds[24];
 
 		snprintf(address, sizeof(address), "%#" PRIxPTR, (uintptr_t)rows[i].address);
@@ -657,7 +674,7 @@ static int bench(void)
 	count = choose_rows(rows);
 	warm_up();
 	rounds = measure_all(rows, count);
-	take_notes(&rows[count - 1]);
+	take_notes(rows, count);
 	if (ask.json)
 		print_as_json(rows, count, rounds);
 	else
