@@ -22,6 +22,10 @@ struct policy {
 	const char *log;
 };
 
+/* Mappings of anonymous memory do not merge once placed: below this they would use up map counts.
+ */
+#define ANON_LEAST ((size_t)32 << 20)
+
 #define TO_STANDARD_ERROR "1"
 
 /* Told of each variable that is ignored: the variable as it stands ("NAME=VALUE"), and why. */

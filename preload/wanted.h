@@ -11,10 +11,6 @@
 #include "plan.h"
 #include "policy.h"
 
-/* Mappings of anonymous memory do not merge once placed: below this they would use up map counts.
- */
-#define ANON_LEAST ((size_t)32 << 20)
-
 /*
  * DRM numbers its objects by the page from 4 GiB on (include/drm/drm_vma_manager.h): there an
  * offset says nothing about the memory behind it.

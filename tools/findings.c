@@ -10,6 +10,7 @@
 #include "findings.h"
 #include "formatted.h"
 #include "leaves.h"
+#include "notes.h"
 #include "plan.h"
 #include "tool.h"
 
@@ -212,83 +213,6 @@ static void find(const struct process *process, const struct surroundings *aroun
 	qsort(findings->findings, findings->count, sizeof(*findings->findings), by_rank);
 }
 
-static void note(struct findings *findings, char *text)
-{
-	if (findings->note_count < NOTES_MAX)
-		findings->notes[findings->note_count++] = text;
-	else
-		free(text);
-}
-
-static void note_bars(struct findings *findings)
-{
-	const char *obstacle = bar_obstacle();
-	bool any = false, several = false, unadvised = false;
-
-	for (size_t i = 0; i < findings->count; i++) {
-		const struct finding *finding = &findings->findings[i];
-
-		if (finding->backing.kind != BACKING_VFIO)
-			continue;
-		any = true;
-		several |= finding->devices.count > 1;
-		unadvised |= !(finding->mapping->flags & UNDER_MADV_HUGEPAGE);
-	}
-	if (several)
-		note(findings, formatted("the process holds several VFIO devices open, and this "
-					 "kernel does not say which of them a mapping is of: each "
-					 "is named that it can be of"));
-	if (any && obstacle && (unadvised || alignmap_host.thp == THP_NEVER))
-		note(findings, formatted("%s", obstacle));
-	if (any && !linux_from(6, 12))
-		note(findings,
-		     formatted("upstream Linux before 6.12 maps BARs by base pages, whatever their "
-			       "address"));
-}
-
-/* Of memory that lies well and yet is mapped by base pages, for a reason that can be changed. */
-static void note_shmem(const struct surroundings *around, struct findings *findings)
-{
-	for (size_t i = 0; i < findings->count; i++) {
-		const struct finding *finding = &findings->findings[i];
-
-		if (finding->held_back && finding->backing.kind == BACKING_SHARED &&
-		    around->has_thp && !around->thp_disabled) {
-			note(findings,
-			     formatted("shared memory is mapped by base pages wherever it lies, "
-				       "since %s: see alignmap-info(1)",
-				       finding->backing.reason));
-			return;
-		}
-	}
-}
-
-static void note_all(const struct process *process, bool has_smaps,
-		     const struct surroundings *around, struct findings *findings)
-{
-	if (findings->misplaced.count)
-		note(findings, formatted("'alignmap run COMMAND' starts a program so that what it "
-					 "maps lies well"));
-	note_bars(findings);
-	note_shmem(around, findings);
-	if (!around->has_thp)
-		note(findings, formatted("this Linux has no transparent huge pages: all but "
-					 "hugetlbfs and device DAX is mapped by base pages"));
-	else if (process->thp_disabled)
-		note(findings,
-		     formatted("the process has disabled transparent huge pages "
-			       "(PR_SET_THP_DISABLE): all but hugetlbfs and device DAX is "
-			       "mapped by base pages, whatever its address"));
-	if (!has_smaps)
-		note(findings,
-		     formatted("this Linux has no /proc/PID/smaps: what is in memory, and "
-			       "what madvise(2) has said, is not known"));
-	if (findings->maps.skipped)
-		note(findings, formatted("%s lines of /proc/%d/%s made no sense and were left out",
-					 number_text(findings->maps.skipped).text, process->pid,
-					 has_smaps ? "smaps" : "maps"));
-}
-
 char *find_misplaced(const struct process *process, struct findings *findings)
 {
 	struct surroundings around;
@@ -305,7 +229,7 @@ char *find_misplaced(const struct process *process, struct findings *findings)
 	process_mounts(process, &mounts);
 	learn_surroundings(process, &findings->maps, &mounts, &around);
 	find(process, &around, findings);
-	note_all(process, has_smaps, &around, findings);
+	note_findings(process, has_smaps, &around, findings);
 	free_selections(&around);
 	mounts_free(&mounts);
 	return NULL;
