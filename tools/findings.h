@@ -21,7 +21,7 @@ struct finding {
 	bool judged;		   /* whether its address can be good or bad */
 	bool congruent;		   /* with its offset */
 	bool misplaced;
-	bool held_back; /* it lies well, but a policy wants smaller leaves */
+	bool held_back; /* not misplaced, but a policy wants smaller leaves */
 	struct vfio_devices devices;
 	char *what; /* in words, printable: "0000:65:00.0 BAR 2" */
 };

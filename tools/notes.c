@@ -47,6 +47,12 @@ static bool is_misplaced(const struct finding *finding)
 	return finding->misplaced;
 }
 
+/* Shared memory that would be misplaced, were it not for the policy. */
+static bool is_misplaced_memory(const struct finding *finding)
+{
+	return finding->held_back && !finding->congruent && finding->backing.kind == BACKING_SHARED;
+}
+
 /* The one that does for all of those. */
 static enum remedy remedy_for_all(const struct findings *findings,
 				  bool (*are_those)(const struct finding *))
@@ -130,7 +136,34 @@ static void note_bars(struct findings *findings)
 			       "address"));
 }
 
-/* Of memory that lies well and yet is mapped by base pages, for a reason that can be changed. */
+#define ADDRESS_MATTERS "with huge pages the address of shared memory matters, too"
+
+/* What a user who allows huge pages would meet next. */
+static void note_address(const struct surroundings *around, struct findings *findings)
+{
+	static const char *const options[REMEDIES] = {
+		[BY_RUN] = "", [BY_RESERVE] = " --anon=reserve", [BY_ALL] = " --anon=all"
+	};
+	const enum remedy remedy = remedy_for_all(findings, is_misplaced_memory);
+
+	if (remedy == NOT_NEEDED)
+		return;
+	if (remedy == NO_REMEDY)
+		note(findings, formatted(ADDRESS_MATTERS));
+	else if (has_library(around))
+		note(findings,
+		     formatted(ADDRESS_MATTERS "; libalignmap is loaded and did not place "
+					       "it: try 'alignmap run%s COMMAND'",
+			       remedy == BY_RUN ? " --log" : options[remedy]));
+	else
+		note(findings,
+		     formatted(ADDRESS_MATTERS "; 'alignmap run%s COMMAND' places it%s",
+			       options[remedy],
+			       remedy == BY_RESERVE ? ", also in a reservation, as QEMU puts it"
+						    : ""));
+}
+
+/* Of memory that is mapped by base pages wherever it lies, for a reason that can be changed. */
 static void note_shmem(const struct surroundings *around, struct findings *findings)
 {
 	for (size_t i = 0; i < findings->count; i++) {
@@ -142,6 +175,7 @@ static void note_shmem(const struct surroundings *around, struct findings *findi
 			     formatted("shared memory is mapped by base pages wherever it lies, "
 				       "since %s: see alignmap-info(1)",
 				       finding->backing.reason));
+			note_address(around, findings);
 			return;
 		}
 	}

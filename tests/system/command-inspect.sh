@@ -243,7 +243,14 @@ if [ "$expected" = 'false 1024 2' ]; then
 	same 'the text marks it' "$(jq '.held_back_count' <("$ALIGNMAP" inspect --json "$pid"))" \
 		"$(grep -c '^thp ' "$scratch/output")"
 	verdict 'a note says what can be done' grep -q '^Note: shared memory' "$scratch/output"
+	matters='^Note: with huge pages the address of shared memory matters, too; '
+	verdict 'and that its address matters then, where that is bad' grep -q "$matters" \
+		"$scratch/output"
 	verdict 'and the verdict tells it' grep -q 'held back by policy' "$scratch/output"
+	mapper well "memfd,$((4 * M)),$at,0,pc.ram"
+	inspect "$pid"
+	verdict 'where it is good there is no word of it' [ "$(grep -c '^thp ' "$scratch/output") \
+$(grep -c '^Note: shared memory' "$scratch/output") $(grep -c "$matters" "$scratch/output")" = '1 1 0' ]
 fi
 
 # The mount is the mapper's own: its options are those of its name space.

@@ -15,7 +15,7 @@
 #define M ((size_t)1 << 20)
 #define G ((size_t)1 << 30)
 
-enum fit { NO, YES };
+enum fit { NO, THP, THP_BUT_MISPLACED, YES };
 
 struct row {
 	enum backing_kind kind;
@@ -47,10 +47,12 @@ static struct findings noted(const struct row *rows, size_t count, const char *i
 		memcpy(mapping->permissions, rows[i].permissions, sizeof(mapping->permissions));
 		finding->mapping = mapping;
 		finding->backing.kind = rows[i].kind;
+		finding->backing.reason = "of a policy";
 		finding->best.alignment = 2 * M;
 		finding->judged = true;
 		finding->misplaced = rows[i].fit == NO;
-		finding->congruent = rows[i].fit == YES;
+		finding->held_back = rows[i].fit == THP || rows[i].fit == THP_BUT_MISPLACED;
+		finding->congruent = rows[i].fit == THP || rows[i].fit == YES;
 	}
 	note_findings(&process, true, &around, &findings);
 	return findings;
@@ -184,6 +186,65 @@ static void a_process_that_has_the_library_hears_what_to_try(void **state)
 	check("/opt/mylibalignmap.so", run, &bar, 1);
 }
 
+#define MATTERS "with huge pages the address of shared memory matters, too"
+
+static void held_back_memory_hears_of_its_address_where_that_is_bad(void **state)
+{
+	static const struct {
+		struct row row;
+		const char *image;
+		const char *expected; /* NULL: no such note */
+	} rows[] = {
+		{ { BACKING_SHARED, "/memfd:x (deleted)", "rw-s", G, 0, THP }, none, NULL },
+		{ { BACKING_SHARED, "/memfd:x (deleted)", "rw-s", G, 0, THP_BUT_MISPLACED },
+		  none,
+		  MATTERS "; 'alignmap run --anon=reserve COMMAND' places it, also in a "
+			  "reservation, as QEMU puts it" },
+		{ { BACKING_SHARED, "/dev/shm/x", "r--s", G, 0, THP_BUT_MISPLACED },
+		  none,
+		  MATTERS "; 'alignmap run COMMAND' places it" },
+		{ { BACKING_SHARED, "/dev/zero (deleted)", "rw-s", G, 0, THP_BUT_MISPLACED },
+		  none,
+		  MATTERS "; 'alignmap run --anon=all COMMAND' places it" },
+		{ { BACKING_SHARED, "/SYSV00000000 (deleted)", "rw-s", G, 0, THP_BUT_MISPLACED },
+		  none,
+		  MATTERS },
+		{ { BACKING_SHARED, "/memfd:x (deleted)", "rw-s", G, 0, THP_BUT_MISPLACED },
+		  ours,
+		  MATTERS "; libalignmap is loaded and did not place it: try 'alignmap run "
+			  "--anon=reserve COMMAND'" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct findings findings = noted(&rows[i].row, 1, rows[i].image);
+
+		assert_true(recommends(&findings, 0,
+				       "shared memory is mapped by base pages wherever it lies, "
+				       "since of a policy: see alignmap-info(1)"));
+		assert_int_equal(findings.note_count, rows[i].expected ? 2 : 1);
+		if (rows[i].expected)
+			assert_string_equal(findings.notes[1], rows[i].expected);
+		forget(&findings);
+	}
+}
+
+/* Each is for its own: what is held back has no part in what is said of what is misplaced. */
+static void a_bar_and_held_back_memory_hear_their_own(void **state)
+{
+	struct row rows[] = { bar, ram };
+	struct findings findings;
+
+	(void)state;
+	rows[1].fit = THP_BUT_MISPLACED;
+	findings = noted(rows, COUNT(rows), none);
+	assert_true(recommends(&findings, 0, run));
+	assert_true(recommends(&findings, findings.note_count - 1,
+			       MATTERS "; 'alignmap run --anon=reserve COMMAND' places it, also in "
+				       "a reservation, as QEMU puts it"));
+	forget(&findings);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +253,8 @@ int main(void)
 		cmocka_unit_test(what_is_anonymous_and_shared_needs_all_placed),
 		cmocka_unit_test(what_the_library_cannot_place_has_no_command),
 		cmocka_unit_test(a_process_that_has_the_library_hears_what_to_try),
+		cmocka_unit_test(held_back_memory_hears_of_its_address_where_that_is_bad),
+		cmocka_unit_test(a_bar_and_held_back_memory_hear_their_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
