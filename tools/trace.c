@@ -194,7 +194,8 @@ static int seized(int socket)
 		return ECHILD;
 	/* Where there is no Yama, it needs no leave. */
 	prctl(PR_SET_PTRACER, (unsigned long)tracer, 0, 0, 0);
-	if (write(socket, "", 1) != 1 || read(socket, &error, sizeof(error)) != sizeof(error))
+	if (send(socket, "", 1, MSG_NOSIGNAL) != 1 ||
+	    read(socket, &error, sizeof(error)) != sizeof(error))
 		return ECHILD;
 	return error;
 }
@@ -209,10 +210,11 @@ struct obstacle trace_from_exec(const char *program, const struct trace_wish *wi
 			formatted("cannot be traced on this machine"),
 			formatted("link the library instead: alignmap(7)"),
 		};
-	if (!linux_from(5, 3))
+	/* PTRACE_GET_SYSCALL_INFO is in 5.3, whose /proc/PID/maps may wait for an exec for ever. */
+	if (!linux_from(5, 4))
 		return (struct obstacle){
 			formatted("cannot be traced by this Linux"),
-			formatted("link the library instead, or boot Linux 5.3 or newer"),
+			formatted("link the library instead, or boot Linux 5.4 or newer"),
 		};
 	if (!proc_is_ours())
 		return (struct obstacle){
