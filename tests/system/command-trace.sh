@@ -246,6 +246,10 @@ within_seconds() { # COMMAND...: whether it succeeds before long
 is_gone() { [ ! -e "/proc/$1" ]; }
 gone() { within_seconds is_gone "$1"; }
 has() { grep -q "$1" "/proc/$pid/status" 2>/dev/null; }
+has_no_files() {
+	[ "$(cd "/proc/$tracer/fd" && for fd in *; do echo "$fd $(readlink "$fd")"; done | paste -sd ' ')" = \
+		'0 /dev/null 1 /dev/null 2 /dev/null' ]
+}
 # A thread that is traced and stopped is shown as "t".
 is_stopped() { within_seconds has '^State:.[Tt]'; }
 ended() {
@@ -256,8 +260,7 @@ ended() {
 endless="$traced map threads=3,1000000000"
 # shellcheck disable=SC2086 # words
 starts $endless
-same 'the tracer has no files' '0 /dev/null 1 /dev/null 2 /dev/null' \
-	"$(cd "/proc/$tracer/fd" && for fd in *; do echo "$fd $(readlink "$fd")"; done | paste -sd ' ')"
+check 'the tracer has no files, but the maps that it reads' within_seconds has_no_files
 same 'it is in a session of its own' "$tracer" "$(ps -o sid= -p "$tracer" | tr -d ' ')"
 check 'and no child of the program' test "$(ps -o ppid= -p "$tracer")" != "$pid"
 kill -INT -- "-$pid"
