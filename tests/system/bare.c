@@ -15,7 +15,8 @@
 
 #include "sys.h"
 
-#define PAGE ((size_t)4096)
+/* A multiple of every base page. */
+#define PAGE ((size_t)64 << 10)
 #define PMD ((size_t)2 << 20)
 #define LENGTH (4 * PMD + 3 * PAGE)
 #define STACK ((size_t)64 << 10)

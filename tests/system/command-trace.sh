@@ -149,7 +149,7 @@ traces 'and where mmap itself has placed the program' 0 './bare-pie exec' ''
 # The policy is the library's.
 run -- --log=log --stats=stats "$traced" map fail
 same '--log has a line for each' 8 \
-	"$(grep -c ': placed 0x[0-9a-f]* length 0x803000 offset 0x[0-7]0* alignment 2M entries ' log)"
+	"$(grep -c ': placed 0x[0-9a-f]* length 0x830000 offset 0x[0-7]0* alignment 2M entries ' log)"
 same 'and for those that fail' '3 , claim refused, mmap failed with errno' \
 	"$(grep -o ', claim refused, mmap failed with errno' log | sort | uniq -c | sed 's/^ *//')"
 row() { sed -nE "s/^ +$1 +([0-9]+).*/\1/p" stats; }

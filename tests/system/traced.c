@@ -50,7 +50,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE ((size_t)4096)
+/* A multiple of every base page. */
+#define PAGE ((size_t)64 << 10)
 #define PMD ((size_t)2 << 20)
 /* No multiple of a PMD, lest one mapping lies well because the one above it does. */
 #define LENGTH (4 * PMD + 3 * PAGE)
