@@ -2,16 +2,11 @@
 /* Counts system calls as a debugger sees them: whoever makes them, and in whatever way. */
 #include <err.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "calls.h"
-
-/* A system call that nothing measured makes: it stands before and behind what is. */
-#define MARK SYS_getpgid
 
 static void be_traced(void (*work)(void))
 {
@@ -61,4 +56,23 @@ long calls_of(void (*work)(void))
 			calls++;
 	}
 	return marks == 2 ? calls : -1;
+}
+
+bool halt_before_calls(pid_t pid)
+{
+	int status;
+
+	return !ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACESYSGOOD) &&
+	       !ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) && waitpid(pid, &status, 0) == pid &&
+	       WIFSTOPPED(status);
+}
+
+long calls_to_end(pid_t pid)
+{
+	unsigned long long number;
+	long calls = 0;
+
+	while (next_call(pid, &number))
+		calls++;
+	return calls;
 }

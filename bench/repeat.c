@@ -59,25 +59,6 @@ static void run(char **command, const char *preload, double times[CLOCKS])
 	posix_spawn_file_actions_destroy(&actions);
 }
 
-/* Of the times of one way over those of another one; low and high are those of the 95 %. */
-static struct spread ratio(const double *times, const double *others, size_t rounds)
-{
-	const double margin = 0.98 * sqrt((double)rounds);
-	const double middle = (double)(rounds - 1) / 2;
-	double *ratios = calloc(rounds, sizeof(*ratios));
-	struct spread spread;
-
-	if (!ratios)
-		err(1, "ratios");
-	for (size_t round = 0; round < rounds; round++)
-		ratios[round] = times[round] / others[round];
-	spread = spread_of(ratios, rounds);
-	spread.low = ratios[(size_t)fmax(middle - margin, 0)];
-	spread.high = ratios[(size_t)fmin(ceil(middle + margin), (double)(rounds - 1))];
-	free(ratios);
-	return spread;
-}
-
 static void print(const char *name, double *times[WAYS][CLOCKS], size_t rounds, enum clock clock)
 {
 	struct spread to_none[WAYS], to_empty[WAYS];
@@ -85,8 +66,8 @@ static void print(const char *name, double *times[WAYS][CLOCKS], size_t rounds, 
 
 	/* Before spread_of() sorts the times. */
 	for (enum way way = 0; way < WAYS; way++) {
-		to_none[way] = ratio(times[way][clock], times[NONE][clock], rounds);
-		to_empty[way] = ratio(times[way][clock], times[EMPTY][clock], rounds);
+		to_none[way] = ratio_of(times[way][clock], times[NONE][clock], rounds);
+		to_empty[way] = ratio_of(times[way][clock], times[EMPTY][clock], rounds);
 	}
 	noise = fmax(to_none[AGAIN].high - 1, 1 - to_none[AGAIN].low);
 	for (enum way way = 0; way < WAYS; way++) {

@@ -5,8 +5,8 @@
 #
 #	bench/run.sh [--quick] [-b FOLDER] [-o FOLDER] [BENCHMARK...]
 #
-# BENCHMARK is bars, guest-start, placement, placement-madvise, spans, faults, passthrough, programs
-#          or start; what others have left stays
+# BENCHMARK is bars, guest-start, placement, placement-madvise, spans, faults, passthrough, programs,
+#          start or tracing; what others have left stays
 # --quick  some two minutes instead of forty, and no guest's start: sees that the benchmarks
 #          run and that what they count is right; what they time is worth nothing then
 # -b       where to build (default: build-bench in the project's folder)
@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-every=(bars guest-start placement placement-madvise spans faults passthrough programs start)
+every=(bars guest-start placement placement-madvise spans faults passthrough programs start tracing)
 for name in "${wanted[@]}"; do
 	if [[ " ${every[*]} " != *" $name "* ]]; then
 		echo "run.sh: no benchmark is called $name; there are: ${every[*]}" >&2
@@ -115,6 +115,10 @@ run faults "$build/bench/faults" "$library"
 run passthrough "$build/bench/passthrough" "$library" "$build/bench/stub.so"
 run programs bench/programs -b "$build"
 run start "$build/bench/start" "$library" "$build/bench/empty.so"
+# Of x86-64 and arm64.
+if [ -e "$build/bench/tracing" ]; then
+	run tracing "$build/bench/tracing" "$build/tools/alignmap" "$build/bench/started"
+fi
 
 bench/plots "$folder"
 bench/report "$folder" >"$folder/RESULTS.md"
