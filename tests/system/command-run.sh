@@ -15,23 +15,7 @@ unset LD_PRELOAD
 chmod 755 "$scratch"
 cd "$scratch" || exit 99
 
-# run [VARIABLE=VALUE...] -- ARGUMENT...: out, err and status are what came of it.
-run() {
-	local -a set=()
-
-	while [ "$1" != -- ]; do
-		set+=("$1")
-		shift
-	done
-	shift
-	env "${runtime[@]}" "${set[@]}" "$ALIGNMAP" run "$@" >out 2>err
-	status=$?
-} 2>/dev/null
-details() {
-	printf '%s\n' "status $status" "$(cat out)" "$(cat err)"
-}
 ended() { [ "$status" = "$1" ]; }
-silent() { [ ! -s err ]; }
 says() { # TEXT...: all of it, in one line
 	[ "$(wc -l <err)" = 1 ] && [[ $(cat err) == 'alignmap run: '* ]] && all_of "$@"
 }

@@ -15,26 +15,11 @@ need_common_leaves
 # Leaks cannot be looked for under another tracer.
 export ASAN_OPTIONS=detect_leaks=0
 read -ra cc <<<"$CC"
+runtime=()
 unset LD_PRELOAD
 chmod 755 "$scratch"
 cd "$scratch" || exit 99
 
-# run [VARIABLE=VALUE...] -- ARGUMENT...: out, err and status are what came of it.
-run() {
-	local -a set=()
-
-	while [ "$1" != -- ]; do
-		set+=("$1")
-		shift
-	done
-	shift
-	env "${set[@]}" "$ALIGNMAP" run "$@" >out 2>err
-	status=$?
-} 2>/dev/null
-details() {
-	printf '%s\n' "status $status" "$(cat out)" "$(cat err)"
-}
-silent() { [ ! -s err ]; }
 # ends STATUS LINE...: so, without a word of error, and these are all the lines.
 ends() {
 	local wanted=$1

@@ -91,6 +91,22 @@ need_common_leaves() {
 	fi
 }
 
+# run [VARIABLE=VALUE...] -- ARGUMENT...: alignmap run, with what the script's "runtime" sets; out, err
+# and status are what came of it.
+run() {
+	local -a set=("${runtime[@]}")
+
+	while [ "$1" != -- ]; do
+		set+=("$1")
+		shift
+	done
+	shift
+	env "${set[@]}" "$ALIGNMAP" run "$@" >out 2>err
+	status=$?
+} 2>/dev/null
+details() { printf '%s\n' "status $status" "$(cat out)" "$(cat err)"; }
+silent() { [ ! -s err ]; }
+
 # Whether an example has mapped a file well, by what it printed.
 mapped_well() { # FILE
 	local at modulo
