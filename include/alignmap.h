@@ -53,10 +53,11 @@ struct alignmap_leaves {
  * enum alignmap_backing - What lies behind a mapping, which bounds the leaves that Linux uses.
  * @ALIGNMAP_ANY: Every leaf size of the host. Placement uses these for all but anonymous memory.
  * @ALIGNMAP_VFIO: A BAR mapped through VFIO, since Linux 6.12 (before, the base page). On x86-64
- *	the base page, the PMD and the PUD, as tests/lab measures; on arm64 the base page and the
- *	PMD; on riscv64 as on x86-64, by the source of kernels that are newer than 6.12. Elsewhere
- *	the base page. (mm/Kconfig: ARCH_SUPPORTS_PMD_PFNMAP, ARCH_SUPPORTS_PUD_PFNMAP.)
- * @ALIGNMAP_FILE: Page cache and file-system DAX: sizes up to the PMD.
+ *	the base page, the PMD and the PUD, on arm64 the base page and the PMD, as tests/lab
+ *	measures; as on x86-64 by their source on riscv64 since Linux 6.16 and on ppc64 since 7.1.
+ *	Elsewhere the base page. (mm/Kconfig: ARCH_SUPPORTS_PMD_PFNMAP, ARCH_SUPPORTS_PUD_PFNMAP.)
+ * @ALIGNMAP_FILE: Page cache and file-system DAX: sizes up to the PMD, and up to 2,048 base pages,
+ *	of which Linux makes no larger piece: less than the PMD on arm64 with pages of 64 KiB.
  * @ALIGNMAP_ANONYMOUS: Anonymous memory: sizes up to the PMD.
  */
 enum alignmap_backing {

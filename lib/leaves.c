@@ -111,7 +111,7 @@ static enum thp_policy parse_policy(const char *line)
 }
 
 /*
- * Whether transparent_hugepage/enabled decides about BARs too. Measured so on 6.16 to 6.18; 7.2
+ * Whether transparent_hugepage/enabled decides about BARs too. Measured so on 6.18; 7.2
  * exempts what is no page cache (vma_file_bypass_thp_tuneables), 6.12 had not begun.
  */
 static bool policy_rules_bars(const char *release)
@@ -121,6 +121,14 @@ static bool policy_rules_bars(const char *release)
 	unsigned long minor = *end == '.' ? strtoul(end + 1, NULL, 10) : 0;
 
 	return (major == 6 && minor >= 16) || (major == 7 && minor < 2);
+}
+
+static bool has(const struct alignmap_leaves *leaves, size_t size)
+{
+	for (unsigned int i = 0; i < leaves->count; i++)
+		if (leaves->size[i] == size)
+			return true;
+	return false;
 }
 
 static void up_to(const struct alignmap_leaves *all, size_t most, struct alignmap_leaves *leaves)
@@ -182,6 +190,10 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 		*leaves = host->leaves;
 		return 0;
 	case ALIGNMAP_FILE:
+		/* Page cache holds no more in one piece (include/linux/pagemap.h, MAX_XAS_ORDER).
+		 */
+		up_to(&host->anonymous, page << 11, leaves);
+		return 0;
 	case ALIGNMAP_ANONYMOUS:
 		*leaves = host->anonymous;
 		return 0;
@@ -192,7 +204,9 @@ int alignmap_leaves_of(const struct host *host, enum alignmap_backing backing,
 		switch (host->machine) {
 		case MACHINE_X86_64:
 		case MACHINE_RISCV64:
-			if (host->leaves.size[0] >= G)
+		case MACHINE_PPC64:
+			/* A PUD; where ppc64's tables are hashed there is none, and no 1 GiB. */
+			if (has(&host->leaves, G))
 				add(leaves, page, G);
 			/* fall through */
 		case MACHINE_ARM64:

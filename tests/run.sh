@@ -91,12 +91,15 @@ run() { # NAME MESON_TEST_ARGUMENTS...
 
 # What prints TAP by itself, and must print some.
 log_of() { # NAME COMMAND...
-	local name=$1
+	local name=$1 status=0
 	shift
-	"$@" 2>&1 | tee "$builds/$name.log" || true
+	"$@" 2>&1 | tee "$builds/$name.log" || status=$?
 	record "$name" "$builds/$name.log"
-	grep -q '^\(not \)\?ok' "$builds/$name.log" ||
+	if ! grep -q '^\(not \)\?ok' "$builds/$name.log"; then
 		echo "not ok - $name: did not run" >>"$results"
+	elif [ "$status" != 0 ] && ! grep -q '^not ok' "$builds/$name.log"; then
+		echo "not ok - $name: ended with $status" >>"$results"
+	fi
 }
 
 purposes=(build test)

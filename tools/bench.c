@@ -452,8 +452,8 @@ static void note_bar(void)
 {
 	const char *obstacle = bar_obstacle();
 
-	if (!linux_from(6, 12) && !lacks_huge_pages())
-		note("Linux before 6.12 maps BARs by base pages at every address.");
+	if (!has_large_bars() && !lacks_huge_pages())
+		note("Linux before " LARGE_BARS_SINCE " maps BARs by base pages at every address.");
 	if (obstacle)
 		note("%c%s%s", toupper((unsigned char)*obstacle), obstacle + 1,
 		     alignmap_host.thp == THP_MADVISE ? ". Here all rows are but the kernel's."

@@ -401,8 +401,9 @@ static void advise_on_kernel(struct host_report *report)
 			   NULL);
 	else if (report->bars.count < able.count)
 		add_change(report,
-			   formatted("BARs get base pages on this Linux: boot 6.12 or a newer one "
-				     "(of upstream; distributions may have it earlier)"),
+			   formatted("BARs get base pages on this Linux: boot " LARGE_BARS_SINCE
+				     " or a newer one (of upstream; distributions may have it "
+				     "earlier)"),
 			   NULL);
 	if (report->process && strcmp(report->process, "allowed") != 0)
 		add_change(report,

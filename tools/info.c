@@ -145,8 +145,8 @@ static void print_bars(const struct host_report *report)
 	else if (lacks_huge_pages())
 		text = "base pages only: this kernel lacks transparent huge pages";
 	else if (report->bars.count == 1)
-		text = "base pages only, by this Linux; upstream's 6.12 is the first that uses "
-		       "more";
+		text = "base pages only, by this Linux; upstream's " LARGE_BARS_SINCE
+		       " is the first that uses more";
 	else if (report->bar_obstacle)
 		text = report->bar_obstacle;
 	command = strstr(text, ": echo");

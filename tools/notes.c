@@ -130,10 +130,9 @@ static void note_bars(struct findings *findings)
 					 "is named that it can be of"));
 	if (any && obstacle && (unadvised || alignmap_host.thp == THP_NEVER))
 		note(findings, formatted("%s", obstacle));
-	if (any && !linux_from(6, 12))
-		note(findings,
-		     formatted("upstream Linux before 6.12 maps BARs by base pages, whatever their "
-			       "address"));
+	if (any && !has_large_bars())
+		note(findings, formatted("upstream Linux before " LARGE_BARS_SINCE
+					 " maps BARs by base pages, whatever their address"));
 }
 
 #define ADDRESS_MATTERS "with huge pages the address of shared memory matters, too"

@@ -297,6 +297,11 @@ bool linux_from(unsigned int major, unsigned int minor)
 	return has_major > major || (has_major == major && has_minor >= minor);
 }
 
+bool has_large_bars(void)
+{
+	return linux_from(LARGE_BARS_MAJOR, LARGE_BARS_MINOR);
+}
+
 /* ARCH_SUPPORTS_HUGE_PFNMAP is selected if TRANSPARENT_HUGEPAGE. Without sysfs nothing is known. */
 bool lacks_huge_pages(void)
 {
@@ -307,7 +312,7 @@ bool lacks_huge_pages(void)
 void bar_leaves(struct alignmap_leaves *leaves)
 {
 	alignmap_host_leaves(ALIGNMAP_VFIO, leaves);
-	if (!linux_from(6, 12) || lacks_huge_pages()) {
+	if (!has_large_bars() || lacks_huge_pages()) {
 		leaves->size[0] = leaves->size[leaves->count - 1];
 		leaves->count = 1;
 	}

@@ -99,12 +99,28 @@ size_t modulus_at(const struct alignmap_leaves *leaves, uint64_t offset, uint64_
 /* The running kernel is that version of Linux or a later one. */
 bool linux_from(unsigned int major, unsigned int minor);
 
+/* The first upstream Linux that maps BARs by more than base pages on this machine, as "6.12". */
+#if defined(__riscv)
+#define LARGE_BARS_MAJOR 6
+#define LARGE_BARS_MINOR 16
+#elif defined(__powerpc64__)
+#define LARGE_BARS_MAJOR 7
+#define LARGE_BARS_MINOR 1
+#else
+#define LARGE_BARS_MAJOR 6
+#define LARGE_BARS_MINOR 12
+#endif
+#define IN_TEXT_OF(number) #number
+#define IN_TEXT(number) IN_TEXT_OF(number)
+#define LARGE_BARS_SINCE IN_TEXT(LARGE_BARS_MAJOR) "." IN_TEXT(LARGE_BARS_MINOR)
+bool has_large_bars(void);
+
 /* Linux maps nothing but hugetlbfs by more than base pages (CONFIG_TRANSPARENT_HUGEPAGE=n). */
 bool lacks_huge_pages(void);
 
 /*
- * What Linux maps BARs with on this host: alignmap_host_leaves(), but base pages before 6.12, and
- * where it lacks huge pages.
+ * What Linux maps BARs with on this host: alignmap_host_leaves(), but base pages where it is
+ * older or lacks huge pages.
  */
 void bar_leaves(struct alignmap_leaves *leaves);
 

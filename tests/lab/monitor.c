@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /*
- * A VMM in small, linked statically, so that no library can be preloaded: maps a device's BAR 2,
- *maps that for DMA, and where there is KVM runs a guest that has it, too.
+ * A VMM in small that knows nothing of libalignmap: maps a device's BAR 2, maps that for DMA, and
+ * where there is KVM runs a guest that has it, too.
  *
  *	monitor BDF [BYTES]
  *
