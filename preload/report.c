@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -48,6 +49,7 @@ static struct sink stats = { .fd = -1 };
 static struct sink log_sink = { .fd = -1 };
 static pid_t pid;    /* of whom the lines speak */
 static pid_t writer; /* who prints the summary: the same, but for a tracer */
+static bool by_tracer;
 static bool madvise_off;
 static bool thp_disabled;
 
@@ -200,6 +202,7 @@ static void become_a_fork(void)
 void report_about(pid_t process)
 {
 	pid = process;
+	by_tracer = true;
 }
 
 void report_open(const struct policy *policy)
@@ -224,6 +227,7 @@ void report_open(const struct policy *policy)
 static void write_text(int fd, const struct text *text)
 {
 	const long now[2] = { 0, 0 };
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
 	sigset_t raised, before, pending;
 	long written;
 
@@ -231,6 +235,9 @@ static void write_text(int fd, const struct text *text)
 	sigemptyset(&raised);
 	sigaddset(&raised, SIGPIPE);
 	sigaddset(&raised, SIGXFSZ);
+	/* A tracer that waited would hold whom it traces, whom no signal would end then. */
+	if (by_tracer && (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT)))
+		return;
 	pthread_sigmask(SIG_BLOCK, &raised, &before);
 	/* None is pending that was not held back; VMMs' filters do not know this call. */
 	if (sigismember(&before, SIGPIPE) || sigismember(&before, SIGXFSZ))
@@ -293,7 +300,7 @@ static void log_placement(const struct mapping_call *call, const struct placemen
 	add_size(&text, placement->alignment);
 	add_string(&text, " entries ");
 	add_number(&text, entries, 10, 0);
-	if (placement->alignment < placement->deserved) {
+	if (placement->alignment < placement->deserved && placement->outcome != NO_WINDOW) {
 		add_string(&text, ", no window for ");
 		add_size(&text, placement->deserved);
 	}
@@ -406,8 +413,13 @@ static void add_thp(struct text *text)
 			   "       set transparent_hugepage/enabled to madvise or always\n");
 	else if (alignmap_host.thp_rules_bars && alignmap_host.thp == THP_MADVISE && madvise_off)
 		add_string(text,
-			   "  THP: this Linux maps BARs by base pages under the policy [madvise]\n"
-			   "       and ALIGNMAP_MADVISE=off, or a tracer, which cannot advise\n");
+			   by_tracer ? "  THP: this Linux maps BARs by base pages under the policy "
+				       "[madvise];\n"
+				       "       a tracer cannot advise: set "
+				       "transparent_hugepage/enabled to always\n"
+				     : "  THP: this Linux maps BARs by base pages under the policy "
+				       "[madvise]\n"
+				       "       and ALIGNMAP_MADVISE=off\n");
 }
 
 static unsigned long calls_seen(unsigned long *left)

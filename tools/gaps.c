@@ -67,7 +67,8 @@ static uintptr_t ceiling(const struct gaps *gaps)
 	return stack - kept - gaps->drawn % share;
 }
 
-/* The lowest window from the hint on, if that is free. */
+/* The lowest window from the hint on, if there is room from the hint itself on: as for the kernel.
+ */
 static uintptr_t behind_hint(const struct gaps *gaps, const struct mapping_call *call,
 			     size_t alignment, size_t room)
 {
@@ -80,8 +81,7 @@ static uintptr_t behind_hint(const struct gaps *gaps, const struct mapping_call 
 	if (__builtin_add_overflow(window, room, &end) || promised_in(gaps, window, room))
 		return 0;
 	for (size_t i = 0; i < gaps->maps.count; i++)
-		if (gaps->maps.mappings[i].address < end &&
-		    end_of(&gaps->maps.mappings[i]) > window)
+		if (gaps->maps.mappings[i].address < end && end_of(&gaps->maps.mappings[i]) > hint)
 			return 0;
 	return window;
 }

@@ -27,7 +27,7 @@ struct gaps {
  * An address that is congruent modulo @alignment, with room for the call's length and a PMD above
  * it, for which alignmap_place() leaves room as well. It is the highest below what the kernel has
  * mapped first; where it has mapped nothing yet, below a place that is drawn. With a hint in the
- * call, behind that if there is room. 0 if there is none.
+ * call, behind that if there is room from there on. 0 if there is none.
  */
 uintptr_t find_gap(const struct gaps *gaps, const struct mapping_call *call, size_t alignment);
 

@@ -71,7 +71,7 @@ static int help(void)
 	     "  --trace[=auto|always|never]\n"
 	     "                       place by a tracer, which leaves when a guest first runs:\n"
 	     "                       where no library can be preloaded, as in what is linked\n"
-	     "                       statically (auto, the default), or always\n"
+	     "                       statically (auto, the default); always, also without a word\n"
 	     "  --until=kvm-run|SECONDS|forever\n"
 	     "                       when the tracer leaves (default: kvm-run)\n"
 	     "  --help               this text\n"
@@ -80,7 +80,9 @@ static int help(void)
 	     "  alignmap run --anon=reserve --stats=/tmp/stats -- ./vmm --memory 16G\n"
 	     "\n"
 	     "An LD_PRELOAD that is there is kept, and so are ALIGNMAP_ variables that no\n"
-	     "option sets. Programs that can be neither preloaded nor traced are refused.");
+	     "option sets. A program that no library can be preloaded into is traced. Where\n"
+	     "that is not permitted it is started all the same, with a warning, or with\n"
+	     "--trace=always not at all.");
 	return 0;
 }
 

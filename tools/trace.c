@@ -82,6 +82,16 @@ static struct obstacle why_not(int error)
 			formatted("may be traced by root alone: kernel.yama.ptrace_scope is 2"),
 			formatted("start it as root, or: sysctl kernel.yama.ptrace_scope=1"),
 		};
+	if (error == EAGAIN)
+		return (struct obstacle){
+			formatted("cannot be traced: no process can be started for a tracer"),
+			formatted("raise the limit of processes (ulimit -u)"),
+		};
+	if (error == ECHILD)
+		return (struct obstacle){
+			formatted("cannot be traced: the tracer has ended at once"),
+			formatted("see what limits processes and files here, or forbids ptrace(2)"),
+		};
 	return (struct obstacle){
 		formatted("cannot be traced (%s)", strerror(error)),
 		formatted("see what forbids ptrace(2) here, as containers and security modules do"),

@@ -137,6 +137,11 @@ same '--log has a line for each' 8 \
 	"$(grep -c ': placed 0x[0-9a-f]* length 0x830000 offset 0x[0-7]0* alignment 2M entries ' log)"
 same 'and for those that fail' '3 , claim refused, mmap failed with errno' \
 	"$(grep -o ', claim refused, mmap failed with errno' log | sort | uniq -c | sed 's/^ *//')"
+mkfifo unread
+exec 9<>unread
+timeout -k 1 60 "$ALIGNMAP" run --log "$traced" threads=1,2000 >out 2>unread
+same 'a pipe that nobody reads holds nobody up' 0 "$?"
+exec 9>&-
 row() { sed -nE "s/^ +$1 +([0-9]+).*/\1/p" stats; }
 same '--stats counts them' '8 3 0' "$(row placed) $(row fallbacks) $(row 'landed elsewhere')"
 check 'and names the program' grep -qE "^libalignmap [0-9.]+, pid [0-9]+, ${ways[-1]}\$" stats

@@ -185,6 +185,10 @@ static void a_hint_is_followed_where_there_is_room(void **state)
 	assert_int_equal(find_gap(&gaps, &call, PMD), STACK - 600 * G - 8 * M - PMD);
 	call.address = (void *)(BASE + 90 * M);
 	assert_int_equal(find_gap(&gaps, &call, PMD), BASE + 90 * M);
+	/* One that is taken may be the program itself, and its heap behind that. */
+	call.address = (void *)0x400000;
+	assert_int_equal(find_gap(&gaps, &call, PMD), STACK - 600 * G - 8 * M - PMD);
+	call.address = (void *)(BASE + 90 * M);
 	promised[0] = (struct promised){ BASE + 95 * M, PAGE };
 	gaps.promises = 1;
 	assert_int_equal(find_gap(&gaps, &call, PMD), STACK - 600 * G - 8 * M - PMD);
