@@ -71,7 +71,7 @@ static int help(void)
 	     "  --trace[=auto|always|never]\n"
 	     "                       place by a tracer, which leaves when a guest first runs:\n"
 	     "                       where no library can be preloaded, as in what is linked\n"
-	     "                       statically (auto, the default); always, also without a word\n"
+	     "                       statically (auto, the default); or always; or never\n"
 	     "  --until=kvm-run|SECONDS|forever\n"
 	     "                       when the tracer leaves (default: kvm-run)\n"
 	     "  --help               this text\n"

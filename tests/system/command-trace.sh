@@ -71,7 +71,7 @@ build traced musl musl-gcc -static -idirafter /usr/include -idirafter "/usr/incl
 check 'one that is linked statically can be built' test ${#ways[@]} -gt 0
 [ ${#ways[@]} -gt 0 ] || finish
 traced=./${ways[-1]}
-"${cc[@]}" -Wall -Wextra -Werror -O1 -static -nostdlib -fno-pie -no-pie -fno-stack-protector \
+"${cc[@]}" -Wall -Wextra -Werror -O1 -static -nostdlib -fno-pie -fno-stack-protector \
 	"-I$SOURCE/lib" -D_GNU_SOURCE "$SOURCE/tests/system/bare.c" -o bare
 build_status=$?
 same 'one without a C library can be built' 0 $build_status
