@@ -139,7 +139,9 @@ if [ $ci = yes ]; then
 	[ $full = no ] || options+=(--full)
 	log_of programs tests/trust/programs "${options[@]}"
 	say 'what starts a VMM: libvirt, systemd, dpkg-divert and others'
-	log_of deploy tests/deploy/run -b "$builds/gcc"
+	options=(-b "$builds/gcc")
+	[ $lab = no ] || options+=(-l)
+	log_of deploy tests/deploy/run "${options[@]}"
 	say 'packages of Debian and by RPM'
 	log_of packages tests/packages/run -b "$builds/packages"
 	say 'two minutes of 32 threads, and ten million mappings'
