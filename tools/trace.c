@@ -26,21 +26,6 @@
 #include "trace.h"
 #include "tracer.h"
 
-/* Of this process, as /proc says. */
-static pid_t own_tracer(void)
-{
-	FILE *status = fopen("/proc/self/status", "re");
-	char line[256];
-	pid_t tracer = 0;
-
-	while (status && fgets(line, sizeof(line), status))
-		if (sscanf(line, "TracerPid: %d", &tracer) == 1)
-			break;
-	if (status)
-		fclose(status);
-	return tracer;
-}
-
 static int ptrace_scope(void)
 {
 	FILE *setting = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
@@ -64,7 +49,7 @@ static bool proc_is_ours(void)
 
 static struct obstacle why_not(int error)
 {
-	const pid_t tracer = own_tracer();
+	const pid_t tracer = status_number(getpid(), "TracerPid", 0);
 	const int scope = ptrace_scope();
 
 	if (error == EPERM && tracer)

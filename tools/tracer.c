@@ -205,27 +205,27 @@ static void enter_mmap(pid_t thread, const uint64_t *arguments)
 		under_way->stage = AT_WINDOW;
 }
 
-static pid_t process_of(pid_t thread)
+pid_t status_number(pid_t thread, const char *row, pid_t otherwise)
 {
+	const size_t length = strlen(row);
 	char path[64], line[256];
-	pid_t process = thread;
 	FILE *status;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", thread);
 	status = fopen(path, "re");
 	while (status && fgets(line, sizeof(line), status))
-		if (sscanf(line, "Tgid: %d", &process) == 1)
-			break;
+		if (strncmp(line, row, length) == 0 && line[length] == ':')
+			otherwise = atoi(line + length + 1);
 	if (status)
 		fclose(status);
-	return process;
+	return otherwise;
 }
 
 static void report(const struct under_way *under_way, int64_t result, bool failed)
 {
 	if (!report_wanted)
 		return;
-	report_about(process_of(under_way->thread));
+	report_about(status_number(under_way->thread, "Tgid", under_way->thread));
 	errno = failed ? (int)-result : 0;
 	report_placement(&under_way->call, &under_way->placement,
 			 failed ? MAP_FAILED : (void *)(uintptr_t)result);

@@ -16,4 +16,7 @@ extern const long trace_options;
  */
 void follow(pid_t program, const struct policy *policy, const struct trace_wish *wish);
 
+/* What /proc/PID/status says in a row, as "Tgid"; @otherwise where it cannot be read. */
+pid_t status_number(pid_t thread, const char *row, pid_t otherwise);
+
 #endif /* TRACER_H */

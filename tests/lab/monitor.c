@@ -67,8 +67,7 @@ static void map_bar(const char *bdf, const char *bytes)
 	length = bytes ? strtoull(bytes, NULL, 0) : region.length;
 	if (length < page || length > region.length)
 		errx(1, "%s: BAR 2 has %" PRIu64 " bytes", bdf, region.length);
-	/* The measuring code's own first pages and the device's first fault are not to be counted.
-	 */
+	/* Not to be counted: the first pages of what measures, and the device's first fault. */
 	for (int i = 0; i < 2; i++) {
 		void *warm = map(page, region.offset);
 
